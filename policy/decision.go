@@ -1,0 +1,36 @@
+package policy
+
+// Decision is what became of a request. The zero Decision is Undecided and lets nothing pass.
+type Decision struct {
+	Outcome Outcome
+	Rule    RuleRef  // the rule that decided; zero if none did
+	Detail  string   // what the client reads with a denial
+	Body    string   // with Answer: the whole body
+	Scopes  []string // with InsufficientScope: what the token lacks
+	Reason  string   // for the decision record; never for the client
+	Edits   []Edit   // with Allow: what must change in the body
+	Headers []Header // with Allow: identity headers for the backend
+	Needs   []Ref    // with Undecided: what must be looked up before Resolve; without repeats
+
+}
+
+// RuleRef names a rule in records and messages.
+type RuleRef struct {
+	On       string
+	Position string
+}
+
+// Edit sets members of one object of the JSON body, and nothing else. A missing or null object is made, parents too.
+type Edit struct {
+	At  []string // names from the root; a number is an index where the parent is an array
+	Set []EditMember
+}
+
+// EditMember is one name and its new value.
+type EditMember struct {
+	Name  string
+	Value Value
+}
+
+// Header is a request header for the backend. An empty Value removes it.
+type Header struct{ Name, Value string }

@@ -1,0 +1,58 @@
+package policy
+
+// Operation is one thing that a request asks for: an action on a resource, with the value that a LangGraph auth
+// handler would get. One request can ask for several (a copy reads one thread and creates another); it is allowed
+// only if each of them is.
+type Operation struct {
+	Resource string // "threads"
+	Action   string // "create_run"
+	Value    Value  // CEL's `value`
+
+	// Object is the existing object that the operation touches; the zero Ref is none. A rule's filter is compared
+	// with its metadata.
+	Object Ref
+	// Creates says that the operation makes a new object, or does where Object does not exist. A filter must then
+	// match the metadata that the new object will have.
+	Creates bool
+	// Mismatch is the outcome where the filter does not match Object, or Object does not exist (unless Creates).
+	// Zero means NotFound.
+	Mismatch Outcome
+	// MismatchDetail is what the client reads then: the text that the backend has for a missing object.
+	MismatchDetail string
+
+	// Metadata is where in the body the metadata of a new object, or of a search, stands. Nil: nowhere, so that a
+	// stamp cannot be applied, and neither can a filter that needs it.
+	Metadata []string
+	// BodyMetadata is what stands there now; nil if nothing does.
+	BodyMetadata map[string]any
+	// Stamps says that a rule's stamp is written to Metadata. An operation that creates or updates but has no
+	// place for it (Metadata is nil) is denied by a rule with a stamp.
+	Stamps bool
+	// Narrows says that a rule's filter is merged into Metadata, as this is a search.
+	Narrows bool
+	// Empty is the answer of a search that finds nothing, such as "[]".
+	Empty string
+	// Unfilterable says that no filter can be enforced here: a rule with one denies.
+	Unfilterable bool
+
+	// Waiver: the operation is not asked for at all if Object's metadata has these members with just these values
+	// (LangGraph fires no event for a run's assistant where that is a system one).
+	Waiver map[string]string
+}
+
+// Ref names an object of the backend whose metadata decides.
+type Ref struct {
+	Resource string // "threads"
+	ID       string // in its canonical form
+	Path     string // what to GET at the backend, such as "/threads/5b2c..."
+	Member   string // the member of the answer that must equal ID; empty: none must
+}
+
+// IsZero reports whether r names nothing.
+func (r Ref) IsZero() bool { return r == Ref{} }
+
+// Object is what a look-up found. The zero Object was not found.
+type Object struct {
+	Found    bool
+	Metadata map[string]any
+}

@@ -1,0 +1,78 @@
+package policy
+
+// Set is what a [Snapshot] is compiled from: the policies that the manifests hold, with the place of everything that
+// can be wrong. It has no behaviour.
+type Set struct {
+	Policies []Source
+}
+
+// Source is one AuthPolicy before compilation.
+type Source struct {
+	Name            string // unique; "name", or "namespace/name" where policies of several namespaces are loaded
+	Pos             Position
+	Hosts           []Text // exact names, "*.suffix" or "*"; none: reachable by name only
+	Providers       []string
+	Shadow          bool
+	API             APISource
+	ResourceURL     string // the RFC 9728 document that challenges name; may be empty
+	ForwardToken    bool   // leave the Authorization header for the backend
+	Rules           []RuleSource
+	IdentityHeaders []HeaderSource
+	Broken          bool // it has problems that were found before: the hosts are claimed and answered 503
+}
+
+// Text is a scalar of a manifest with its place: a name, or a CEL expression.
+type Text struct {
+	Text string
+	Pos  Position
+}
+
+// APISource says which routes there are: those of a preset, or the policy's own.
+type APISource struct {
+	Pos    Position
+	Preset Text          // name of a preset; empty: Routes
+	Public []RouteSource // more public routes of a preset
+	Routes []RouteSource
+}
+
+// RouteSource is one route of api.routes or api.public.
+type RouteSource struct {
+	Pos    Position
+	Method Text
+	Path   Text // a template: "/orders/{id}", "/reports/{rest=**}"
+	On     Text // "resource:action"; empty iff Public
+	Public bool
+}
+
+// RuleSource is one rule.
+type RuleSource struct {
+	Pos    Position
+	On     Text
+	Allow  *Text // CEL, bool; nil: true
+	Filter *Tree // an object; nil: none
+	Stamp  *Tree // an object of CEL expressions; nil: none
+}
+
+// HeaderSource is one member of identityHeaders: a header name and the CEL expression of its value.
+type HeaderSource struct {
+	Name  Text
+	Value Text
+}
+
+// Tree is a piece of a manifest whose shape the policy package itself reads: filters and stamps.
+// Exactly one of Members, Items and Scalar is set; a JSON null is the zero Scalar with IsNull.
+type Tree struct {
+	Pos      Position
+	IsObject bool
+	Members  []Member // in the order of the manifest
+	IsList   bool
+	Items    []Tree
+	IsNull   bool
+	Scalar   any // string (a CEL expression), bool, int64 or float64
+}
+
+// Member is one named value of an object in a [Tree].
+type Member struct {
+	Name  Text
+	Value Tree
+}
