@@ -18,7 +18,6 @@ type Source struct {
 	ForwardToken    bool   // leave the Authorization header for the backend
 	Rules           []RuleSource
 	IdentityHeaders []HeaderSource
-	Broken          bool // it has problems that were found before: the hosts are claimed and answered 503
 }
 
 // Text is a scalar of a manifest with its place: a name, or a CEL expression.
