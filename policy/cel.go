@@ -1,1 +1,409 @@
 package policy
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/ext"
+)
+
+// This is the only file that imports CEL. What an expression sees is typed, so that a misspelt `user.identty` is a
+// problem at load and not a denial at run time.
+
+// costLimit bounds what one expression may cost at run time, in CEL's units (about one per visited element). It is
+// only tracked for expressions that can loop, as the others are bounded by the size of their inputs.
+const costLimit = 1_000_000
+
+// Request is what an expression sees as `request`.
+type Request struct {
+	Method, Path, Host, RemoteAddress string
+	Query                             string
+	// Headers returns the request's headers, lower-case names, equal names joined by a comma, without credentials.
+	// It is called only by an expression that reads them.
+	Headers func() map[string]string
+}
+
+// Scope is what one evaluation sees. Its zero fields are absent.
+type scope struct {
+	user             *Identity
+	claims           map[string]any
+	value            Value
+	resource, action string
+	request          *Request
+	now              time.Time
+}
+
+func (s *scope) ResolveName(name string) (any, bool) {
+	switch name {
+	case "user":
+		return s.user, s.user != nil
+	case "claims":
+		return s.claims, s.claims != nil
+	case "value":
+		if s.value == nil {
+			return map[string]any{}, true
+		}
+		return s.value, true
+	case "resource":
+		return s.resource, true
+	case "action":
+		return s.action, true
+	case "request":
+		return s.request, s.request != nil
+	case "now":
+		return s.now, true
+	}
+	return nil, false
+}
+
+func (s *scope) Parent() cel.Activation { return nil }
+
+const (
+	userType    = "usher.User"
+	requestType = "usher.Request"
+)
+
+// field describes one field of a typed variable.
+type field struct {
+	typ *types.Type
+	get func(any) any
+}
+
+var fields = map[string]map[string]field{
+	userType: {
+		"identity":        {types.StringType, func(v any) any { return v.(*Identity).Name }},
+		"displayName":     {types.StringType, func(v any) any { return v.(*Identity).DisplayName }},
+		"permissions":     {types.NewListType(types.StringType), func(v any) any { return v.(*Identity).Permissions }},
+		"isAuthenticated": {types.BoolType, func(any) any { return true }},
+		"claims":          {types.NewMapType(types.StringType, types.DynType), func(v any) any { return v.(*Identity).Claims }},
+	},
+	requestType: {
+		"method":        {types.StringType, func(v any) any { return v.(*Request).Method }},
+		"path":          {types.StringType, func(v any) any { return v.(*Request).Path }},
+		"host":          {types.StringType, func(v any) any { return v.(*Request).Host }},
+		"remoteAddress": {types.StringType, func(v any) any { return v.(*Request).RemoteAddress }},
+		"headers": {types.NewMapType(types.StringType, types.StringType), func(v any) any {
+			if h := v.(*Request).Headers; h != nil {
+				return h()
+			}
+			return map[string]string{}
+		}},
+	},
+}
+
+// typed adds the types of `user` and `request` to CEL's registry.
+type typed struct{ *types.Registry }
+
+func (t typed) FindStructType(name string) (*types.Type, bool) {
+	if _, ok := fields[name]; ok {
+		return types.NewTypeTypeWithParam(types.NewObjectType(name)), true
+	}
+	return t.Registry.FindStructType(name)
+}
+
+func (t typed) FindStructFieldNames(name string) ([]string, bool) {
+	if fs, ok := fields[name]; ok {
+		names := make([]string, 0, len(fs))
+		for n := range fs {
+			names = append(names, n)
+		}
+		return names, true
+	}
+	return t.Registry.FindStructFieldNames(name)
+}
+
+func (t typed) FindStructFieldType(name, fieldName string) (*types.FieldType, bool) {
+	fs, ok := fields[name]
+	if !ok {
+		return t.Registry.FindStructFieldType(name, fieldName)
+	}
+	f, ok := fs[fieldName]
+	if !ok {
+		return nil, false
+	}
+	return &types.FieldType{
+		Type:    f.typ,
+		IsSet:   func(v any) bool { return v != nil },
+		GetFrom: func(v any) (any, error) { return f.get(v), nil },
+	}, true
+}
+
+// compiler compiles the expressions of one kind of place. It is safe for concurrent use.
+type compiler struct{ env *cel.Env }
+
+func newCompiler(variables ...cel.EnvOption) (*compiler, error) {
+	registry, err := types.NewRegistry()
+	if err != nil {
+		return nil, fmt.Errorf("make the CEL types: %w", err)
+	}
+	options := append([]cel.EnvOption{
+		cel.CustomTypeProvider(typed{registry}),
+		cel.CustomTypeAdapter(registry),
+		cel.OptionalTypes(),
+		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateComprehensionNestingLimit(2)),
+		ext.Strings(),
+		ext.Sets(),
+	}, variables...)
+	env, err := cel.NewEnv(options...)
+	if err != nil {
+		return nil, fmt.Errorf("make the CEL environment: %w", err)
+	}
+	return &compiler{env}, nil
+}
+
+// ruleCompiler compiles what rules and identity headers say.
+func ruleCompiler() (*compiler, error) {
+	return newCompiler(
+		cel.Variable("user", cel.ObjectType(userType)),
+		cel.Variable("value", cel.MapType(cel.StringType, cel.DynType)),
+		cel.Variable("resource", cel.StringType),
+		cel.Variable("action", cel.StringType),
+		cel.Variable("request", cel.ObjectType(requestType)),
+		cel.Variable("now", cel.TimestampType),
+	)
+}
+
+// claimCompiler compiles the identity mapping of a provider.
+func claimCompiler() (*compiler, error) {
+	return newCompiler(cel.Variable("claims", cel.MapType(cel.StringType, cel.DynType)))
+}
+
+// expression is one compiled CEL expression.
+type expression struct {
+	program  cel.Program
+	scopes   []string // the constants that it looks for in user.permissions
+	userOnly bool     // it depends on nothing but `user`
+}
+
+// compile compiles the text; want says what it must give: boolType, stringType, ... or anyType. A value that is only
+// known at run time (dyn) is accepted where dynamic is true, and then checked when it is used.
+func (c *compiler) compile(t Text, want *cel.Type, dynamic bool) (*expression, Problems) {
+	parsed, issues := c.env.Compile(t.Text)
+	if issues != nil && issues.Err() != nil {
+		var ps Problems
+		for _, e := range issues.Errors() {
+			ps = append(ps, Problem{
+				Pos:   t.at(e.Location.Line(), e.Location.Column()),
+				Found: "expression does not compile: " + oneLine(e.Message),
+				Hint:  celHint(e.Message),
+			})
+		}
+		return nil, ps
+	}
+	out := parsed.OutputType()
+	if !(want == cel.AnyType || out.IsExactType(want) || dynamic && (out.IsExactType(cel.DynType) || out.IsAssignableType(want))) {
+		p := Problem{Pos: t.Pos, Found: fmt.Sprintf("expression gives %s", typeName(out)), Want: typeName(want)}
+		if want.IsExactType(cel.BoolType) && out.IsExactType(cel.DynType) {
+			p.Hint = "its type is known only at run time: compare it, such as " + strings.TrimSpace(t.Text) + " == true"
+		}
+		return nil, Problems{p}
+	}
+	e := &expression{userOnly: true}
+	loops := false
+	native := parsed.NativeRep()
+	ast.PreOrderVisit(native.Expr(), ast.NewExprVisitor(func(x ast.Expr) {
+		switch x.Kind() {
+		case ast.ComprehensionKind:
+			loops = true
+		case ast.IdentKind:
+			switch x.AsIdent() {
+			case "value", "resource", "action", "request", "now":
+				e.userOnly = false
+			}
+		case ast.CallKind:
+			if s, ok := scopeTest(x); ok {
+				e.scopes = append(e.scopes, s)
+			}
+		}
+	}))
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	if loops {
+		options = append(options, cel.CostLimit(costLimit))
+	}
+	program, err := c.env.Program(parsed, options...)
+	if err != nil {
+		return nil, Problems{{Pos: t.Pos, Found: "expression cannot be planned: " + oneLine(err.Error())}}
+	}
+	e.program = program
+	return e, nil
+}
+
+// scopeTest recognises `'scope' in user.permissions`.
+func scopeTest(x ast.Expr) (string, bool) {
+	call := x.AsCall()
+	if call.FunctionName() != "@in" || len(call.Args()) != 2 {
+		return "", false
+	}
+	left, right := call.Args()[0], call.Args()[1]
+	if left.Kind() != ast.LiteralKind || right.Kind() != ast.SelectKind || right.AsSelect().FieldName() != "permissions" {
+		return "", false
+	}
+	if o := right.AsSelect().Operand(); o.Kind() != ast.IdentKind || o.AsIdent() != "user" {
+		return "", false
+	}
+	s, ok := left.AsLiteral().Value().(string)
+	return s, ok
+}
+
+// bool evaluates e; anything but a true or false is an error.
+func (e *expression) bool(s *scope) (bool, error) {
+	v, _, err := e.program.Eval(s)
+	if err != nil {
+		return false, err
+	}
+	b, ok := v.(types.Bool)
+	if !ok {
+		return false, fmt.Errorf("expression gave %s, not bool", v.Type().TypeName())
+	}
+	return bool(b), nil
+}
+
+// value evaluates e to a JSON value.
+func (e *expression) value(s *scope) (Value, error) {
+	v, _, err := e.program.Eval(s)
+	if err != nil {
+		return nil, err
+	}
+	return jsonValue(v, maxDepth)
+}
+
+// string evaluates e to a string.
+func (e *expression) string(s *scope) (string, error) {
+	v, _, err := e.program.Eval(s)
+	if err != nil {
+		return "", err
+	}
+	if text, ok := v.(types.String); ok {
+		return string(text), nil
+	}
+	return "", fmt.Errorf("expression gave %s, not string", v.Type().TypeName())
+}
+
+// strings evaluates e to a list of strings.
+func (e *expression) strings(s *scope) ([]string, error) {
+	v, err := e.value(s)
+	if err != nil {
+		return nil, err
+	}
+	list, ok := v.([]any)
+	if !ok {
+		return nil, fmt.Errorf("expression gave no list of strings")
+	}
+	out := make([]string, len(list))
+	for i, item := range list {
+		if out[i], ok = item.(string); !ok {
+			return nil, fmt.Errorf("expression gave a list with something else than strings")
+		}
+	}
+	return out, nil
+}
+
+// jsonValue turns a CEL value into a JSON one; what JSON cannot say is an error.
+func jsonValue(v ref.Val, depth int) (Value, error) {
+	if depth == 0 {
+		return nil, fmt.Errorf("value nested deeper than %d", maxDepth)
+	}
+	switch v := v.(type) {
+	case types.Null:
+		return nil, nil
+	case types.Bool:
+		return bool(v), nil
+	case types.String:
+		return string(v), nil
+	case types.Int:
+		return int64(v), nil
+	case types.Uint:
+		return uint64(v), nil
+	case types.Double:
+		return float64(v), nil
+	case *types.Optional:
+		if v.HasValue() {
+			return jsonValue(v.GetValue(), depth-1)
+		}
+		return nil, fmt.Errorf("optional without a value; say which with orValue")
+	}
+	switch v.Type() {
+	case types.ListType:
+		native, err := v.ConvertToNative(reflect.TypeFor[[]ref.Val]())
+		if err != nil {
+			return nil, err
+		}
+		items := native.([]ref.Val)
+		list := make([]any, len(items))
+		for i, item := range items {
+			if list[i], err = jsonValue(item, depth-1); err != nil {
+				return nil, err
+			}
+		}
+		return list, nil
+	case types.MapType:
+		native, err := v.ConvertToNative(reflect.TypeFor[map[ref.Val]ref.Val]())
+		if err != nil {
+			return nil, err
+		}
+		object := map[string]any{}
+		for k, item := range native.(map[ref.Val]ref.Val) {
+			name, ok := k.(types.String)
+			if !ok {
+				return nil, fmt.Errorf("object with a name that is no string")
+			}
+			if object[string(name)], err = jsonValue(item, depth-1); err != nil {
+				return nil, err
+			}
+		}
+		return object, nil
+	}
+	return nil, fmt.Errorf("%s is no JSON value", v.Type().TypeName())
+}
+
+// at moves a CEL location (line from 1, column from 0, in characters) to its place in the manifest.
+func (t Text) at(line, column int) Position {
+	p := t.Pos
+	if p.Line == 0 || p.Column == 0 || line != 1 || column < 0 {
+		return p
+	}
+	runes := []rune(t.Text)
+	if column > len(runes) {
+		column = len(runes)
+	}
+	p.Column += len(string(runes[:column]))
+	return p
+}
+
+// fault says why an evaluation failed without the values that it saw: they may be claims.
+func fault(err error) string {
+	text := err.Error()
+	for _, known := range []string{"no such key", "no such attribute", "no such overload", "index out of bounds", "division by zero", "cost limit exceeded", "optional"} {
+		if strings.Contains(text, known) {
+			return known
+		}
+	}
+	return "evaluation error"
+}
+
+func typeName(t *cel.Type) string {
+	if t.IsExactType(cel.DynType) {
+		return "a value of any type"
+	}
+	return t.String()
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+func celHint(message string) string {
+	switch {
+	case strings.Contains(message, "undefined field"):
+		return "user has identity, displayName, permissions, isAuthenticated and claims; request has method, path, host, headers and remoteAddress"
+	case strings.Contains(message, "undeclared reference"):
+		return "an expression sees user, value, resource, action, request and now; put a text in quotes, such as \"'system'\""
+	case strings.Contains(message, "Syntax error"):
+		return "this is a CEL expression; a text needs quotes of its own, such as \"'system'\""
+	}
+	return ""
+}
