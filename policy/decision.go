@@ -7,11 +7,13 @@ type Decision struct {
 	Detail  string   // what the client reads with a denial
 	Body    string   // with Answer: the whole body
 	Scopes  []string // with InsufficientScope: what the token lacks
-	Reason  string   // for the decision record; never for the client
+	Reason  string   // for the decision record, never for the client; holds no claim value
 	Edits   []Edit   // with Allow: what must change in the body
 	Headers []Header // with Allow: identity headers for the backend
-	Needs   []Ref    // with Undecided: what must be looked up before Resolve; without repeats
+	Needs   []Ref    // with Undecided: what must be looked up before Resolve, without repeats
 
+	pending []pending
+	shortOf *Decision // an Answer that holds if nothing pending denies
 }
 
 // RuleRef names a rule in records and messages.
@@ -34,3 +36,14 @@ type EditMember struct {
 
 // Header is a request header for the backend. An empty Value removes it.
 type Header struct{ Name, Value string }
+
+// pending is an operation that waits for its object.
+type pending struct {
+	need    int // index into Needs
+	op      *Operation
+	rule    RuleRef
+	denial  *Decision // what the rule said already; it holds unless the waiver applies
+	filter  Filter
+	stamp   []EditMember
+	created map[string]any // the metadata of the new object, where the operation creates one
+}

@@ -1,9 +1,12 @@
 package policy
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Identity is who a verified token speaks for. It is immutable and shared between requests once a verifier has
-// returned it.
+// returned it; it must not be copied.
 type Identity struct {
 	Name        string // CEL's user.identity; never empty
 	DisplayName string
@@ -11,4 +14,13 @@ type Identity struct {
 	Claims      map[string]any
 	Provider    string    // name of the IdentityProvider that vouched
 	Expires     time.Time // the token's own end, without skew
+
+	// memo holds the identity headers of the policy that asked last: they depend on the identity alone.
+	memo atomic.Pointer[headerMemo]
+}
+
+type headerMemo struct {
+	policy  *Policy
+	headers []Header
+	err     error
 }

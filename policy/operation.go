@@ -14,6 +14,8 @@ type Operation struct {
 	// Creates says that the operation makes a new object, or does where Object does not exist. A filter must then
 	// match the metadata that the new object will have.
 	Creates bool
+	// Inherits says that the new object takes Object's metadata as it is (a copy): filter and stamp must hold there.
+	Inherits bool
 	// Mismatch is the outcome where the filter does not match Object, or Object does not exist (unless Creates).
 	// Zero means NotFound.
 	Mismatch Outcome

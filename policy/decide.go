@@ -1,0 +1,347 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	// maxOperations bounds what one request may ask for, so that a batch cannot cost without end.
+	maxOperations = 256
+	// maxNeeds bounds the look-ups of one request.
+	maxNeeds = 64
+)
+
+// Facts are what a decision depends on beside the operations.
+type Facts struct {
+	Identity *Identity
+	Request  *Request
+	Now      time.Time
+}
+
+// Decide decides every operation by the one rule that applies to it; the request is allowed only if each is. It does
+// no I/O: where a filter needs an existing object, the Decision is Undecided and names it in Needs, and Resolve
+// finishes it.
+func (p *Policy) Decide(facts Facts, ops []Operation) Decision {
+	if facts.Identity == nil || len(ops) == 0 {
+		return Decision{Reason: "no identity or no operation"}
+	}
+	if len(ops) > maxOperations {
+		return Decision{Outcome: BadRequest, Detail: fmt.Sprintf("The request asks for more than %d operations.", maxOperations), Reason: "too many operations"}
+	}
+	d := Decision{}
+	s := &scope{user: facts.Identity, request: facts.Request, now: facts.Now}
+	for i := range ops {
+		if denial := p.decideOne(&d, s, &ops[i]); denial != nil {
+			return *denial
+		}
+	}
+	if len(d.Needs) > maxNeeds {
+		return Decision{Outcome: BadRequest, Detail: fmt.Sprintf("The request names more than %d objects.", maxNeeds), Reason: "too many look-ups"}
+	}
+	headers, err := p.identityHeaders(facts.Identity)
+	if err != nil {
+		return Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: err.Error()}
+	}
+	d.Headers = headers
+	return d.settle()
+}
+
+// settle gives the outcome once nothing is pending.
+func (d Decision) settle() Decision {
+	if len(d.pending) > 0 {
+		return d
+	}
+	if d.shortOf != nil {
+		return *d.shortOf
+	}
+	d.Outcome = Allow
+	return d
+}
+
+// decideOne decides one operation into d; a denial that needs no look-up is returned.
+func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
+	rule := p.rules.find(op.Resource, op.Action)
+	name := op.Resource + ":" + op.Action
+	var denial *Decision
+	var filter Filter
+	var stamp []EditMember
+	if rule == nil {
+		denial = &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: "no rule for " + name}
+	} else {
+		d.Rule = rule.ref
+		s.value, s.resource, s.action = op.Value, op.Resource, op.Action
+		if denial = rule.judge(s, name); denial == nil {
+			var err error
+			if filter, err = rule.filter.bind(s); err != nil {
+				denial = &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": filter: " + fault(err)}
+			} else if stamp, err = rule.bindStamp(s); err != nil {
+				denial = &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": stamp: " + fault(err)}
+			}
+		}
+		if denial != nil {
+			denial.Rule = rule.ref
+		}
+	}
+	if op.Waiver != nil && (denial != nil || !filter.IsZero()) {
+		d.wait(op, pending{op: op, denial: denial, filter: filter})
+		return nil
+	}
+	if denial != nil {
+		return denial
+	}
+	deny := func(reason string) *Decision {
+		return &Decision{Outcome: Forbidden, Detail: "Forbidden", Rule: rule.ref, Reason: name + ": " + reason}
+	}
+	switch {
+	case op.Inherits:
+		// The new object takes another one's metadata: what the filter asks and what the stamp would write must be
+		// there already.
+		if filter.IsZero() && len(stamp) == 0 {
+			return nil
+		}
+		d.wait(op, pending{op: op, filter: filter, stamp: stamp})
+		return nil
+	case op.Creates:
+		if len(stamp) > 0 && !op.Stamps {
+			return deny("its stamp has no place in the request")
+		}
+		d.stamp(op, stamp)
+		created := make(map[string]any, len(op.BodyMetadata)+len(stamp))
+		maps.Copy(created, op.BodyMetadata)
+		for _, m := range stamp {
+			created[m.Name] = m.Value
+		}
+		if filter.IsZero() {
+			return nil
+		}
+		if !op.Object.IsZero() {
+			d.wait(op, pending{op: op, rule: rule.ref, filter: filter, created: created})
+			return nil
+		}
+		if op.Unfilterable {
+			return deny("its filter cannot be enforced here")
+		}
+		if !filter.Match(created) {
+			return deny("the new object would not match the rule's filter")
+		}
+		return nil
+	case op.Narrows:
+		return d.narrow(op, rule, filter, deny)
+	}
+	if op.Stamps {
+		d.stamp(op, stamp)
+	}
+	if filter.IsZero() {
+		return nil
+	}
+	if op.Unfilterable || op.Object.IsZero() {
+		return deny("its filter cannot be enforced here")
+	}
+	d.wait(op, pending{op: op, rule: rule.ref, filter: filter})
+	return nil
+}
+
+// judge evaluates `allow`.
+func (r *rule) judge(s *scope, name string) *Decision {
+	if r.allow == nil {
+		return nil
+	}
+	ok, err := r.allow.bool(s)
+	switch {
+	case err != nil:
+		return &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": allow: " + fault(err)}
+	case ok:
+		return nil
+	}
+	var lacks []string
+	for _, scope := range r.allow.scopes {
+		if !slices.Contains(s.user.Permissions, scope) {
+			lacks = append(lacks, scope)
+		}
+	}
+	if len(lacks) > 0 {
+		return &Decision{Outcome: InsufficientScope, Detail: "Forbidden", Scopes: lacks, Reason: name + ": the token lacks a scope"}
+	}
+	return &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": allow is false"}
+}
+
+func (r *rule) bindStamp(s *scope) ([]EditMember, error) {
+	if len(r.stamp) == 0 {
+		return nil, nil
+	}
+	out := make([]EditMember, len(r.stamp))
+	for i, m := range r.stamp {
+		v, err := m.value.eval(s)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = EditMember{m.name, v}
+	}
+	return out, nil
+}
+
+// stamp adds the edit that writes the stamp, without what the body says already.
+func (d *Decision) stamp(op *Operation, stamp []EditMember) {
+	var set []EditMember
+	for _, m := range stamp {
+		if old, ok := op.BodyMetadata[m.Name]; !ok || !identical(old, m.Value) {
+			set = append(set, m)
+		}
+	}
+	d.edit(op.Metadata, set)
+}
+
+// edit adds members to the edit at one place.
+func (d *Decision) edit(at []string, set []EditMember) {
+	if len(set) == 0 {
+		return
+	}
+	for i := range d.Edits {
+		if slices.Equal(d.Edits[i].At, at) {
+			for _, m := range set {
+				if !slices.ContainsFunc(d.Edits[i].Set, func(o EditMember) bool { return o.Name == m.Name }) {
+					d.Edits[i].Set = append(d.Edits[i].Set, m)
+				}
+			}
+			return
+		}
+	}
+	d.Edits = append(d.Edits, Edit{At: at, Set: set})
+}
+
+// narrow merges the filter into a search's own metadata. Where they contradict each other nothing can be found, and
+// Usher answers so itself.
+func (d *Decision) narrow(op *Operation, r *rule, filter Filter, deny func(string) *Decision) *Decision {
+	if filter.IsZero() {
+		return nil
+	}
+	want, ok := filter.Equalities()
+	if !ok || op.Metadata == nil || op.Unfilterable {
+		return deny("its filter cannot narrow this search")
+	}
+	var set []EditMember
+	for _, name := range names(want) {
+		old, ok := op.BodyMetadata[name]
+		switch {
+		case ok && identical(old, want[name]):
+		case ok:
+			if d.shortOf == nil {
+				d.shortOf = &Decision{Outcome: Answer, Body: op.Empty, Rule: r.ref, Reason: "the search contradicts the rule's filter"}
+			}
+		default:
+			set = append(set, EditMember{name, want[name]})
+		}
+	}
+	d.edit(op.Metadata, set)
+	return nil
+}
+
+// identical reports whether two values are equal and of one type, so that a body need not be edited: 1 and true are
+// equal to Python and not to JavaScript.
+func identical(a, b Value) bool {
+	_, x := a.(bool)
+	_, y := b.(bool)
+	switch a.(type) {
+	case map[string]any, []any:
+		return false
+	}
+	return x == y && Equal(a, b)
+}
+
+// wait notes that an operation needs its object.
+func (d *Decision) wait(op *Operation, p pending) {
+	p.need = slices.Index(d.Needs, op.Object)
+	if p.need < 0 {
+		p.need = len(d.Needs)
+		d.Needs = append(d.Needs, op.Object)
+	}
+	d.pending = append(d.pending, p)
+}
+
+// Resolve finishes a Decision with what the look-ups found: found[i] is the object of Needs[i]. It is pure. Without
+// Needs, or with another number of objects, d itself is returned.
+func (d Decision) Resolve(found []Object) Decision {
+	if d.Outcome != Undecided || len(d.Needs) == 0 || len(found) != len(d.Needs) {
+		return d
+	}
+	for _, w := range d.pending {
+		if denial := w.resolve(found[w.need]); denial != nil {
+			return *denial
+		}
+	}
+	d.Needs, d.pending = nil, nil
+	return d.settle()
+}
+
+func (w *pending) resolve(o Object) *Decision {
+	op := w.op
+	mismatch := op.Mismatch
+	if mismatch == Undecided {
+		mismatch = NotFound
+	}
+	refuse := func(reason string) *Decision {
+		return &Decision{Outcome: mismatch, Detail: op.MismatchDetail, Rule: w.rule, Reason: op.Resource + ":" + op.Action + ": " + reason}
+	}
+	if op.Waiver != nil && o.Found && waived(op.Waiver, o.Metadata) {
+		return nil
+	}
+	if w.denial != nil {
+		return w.denial
+	}
+	switch {
+	case o.Found && !w.filter.Match(o.Metadata):
+		return refuse("the object does not match the rule's filter")
+	case !o.Found && op.Creates && !op.Inherits:
+		if !w.filter.Match(w.created) {
+			return &Decision{Outcome: Forbidden, Detail: "Forbidden", Rule: w.rule, Reason: op.Resource + ":" + op.Action + ": the new object would not match the rule's filter"}
+		}
+		return nil
+	case !o.Found:
+		return refuse("the object does not exist")
+	}
+	for _, m := range w.stamp {
+		if v, ok := o.Metadata[m.Name]; !ok || !identical(v, m.Value) {
+			return &Decision{Outcome: Forbidden, Detail: "Forbidden", Rule: w.rule, Reason: op.Resource + ":" + op.Action + ": its stamp cannot be written to a copy"}
+		}
+	}
+	return nil
+}
+
+func waived(waiver map[string]string, metadata map[string]any) bool {
+	for k, v := range waiver {
+		if metadata[k] != any(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// identityHeaders evaluates the headers for one identity, once for as long as the identity is in use with this policy.
+func (p *Policy) identityHeaders(id *Identity) ([]Header, error) {
+	if memo := id.memo.Load(); memo != nil && memo.policy == p {
+		return memo.headers, memo.err
+	}
+	memo := &headerMemo{policy: p, headers: make([]Header, len(p.headers))}
+	s := &scope{user: id}
+	for i, h := range p.headers {
+		text, err := h.value.string(s)
+		if err != nil {
+			memo.err = fmt.Errorf("identity header %s: %s", h.name, fault(err))
+			break
+		}
+		value, err := headerValue(text)
+		if err != nil {
+			memo.err = fmt.Errorf("identity header %s: %w", h.name, err)
+			break
+		}
+		memo.headers[i] = Header{h.name, value}
+	}
+	if memo.err != nil {
+		memo.headers = nil
+	}
+	id.memo.Store(memo)
+	return memo.headers, memo.err
+}

@@ -1,0 +1,75 @@
+package policy
+
+import (
+	"errors"
+	"net/url"
+)
+
+// Preset is a known API as data: its routes, and the events that rules can name.
+type Preset struct {
+	Routes []PresetRoute
+	// Events are the resources and their actions, with what a rule may do to each.
+	Events map[string]map[string]Event
+	// RemoveHeaders are request headers that the backend must never get from a client, lower-case.
+	RemoveHeaders []string
+}
+
+// Event says what a rule can do to one resource:action beside allowing it.
+type Event struct {
+	Filters bool // a filter can be enforced on at least one route that fires it
+	Stamps  bool // a stamp has a place in at least one route that fires it
+	Search  bool // it is a search, which only equality can narrow
+}
+
+// PresetRoute is one route of a preset.
+type PresetRoute struct {
+	Method, Path string
+	Public       bool
+	NeedsBody    bool // Map reads the body
+	// Map says what the request asks for. It is called after the token is verified, and gives at least one operation
+	// or an error; a *Refusal is answered as it says. Nil where the route is public.
+	Map func(Input) ([]Operation, error)
+}
+
+// Input is what a route's Map sees of the request.
+type Input struct {
+	params []param
+	Query  url.Values
+	Body   Value // nil if the request has none, or the route does not need it
+}
+
+type param struct{ name, value string }
+
+// Param returns what stands at {name} in the path, decoded; "" if the template has no such name.
+func (in Input) Param(name string) string {
+	for _, p := range in.params {
+		if p.name == name {
+			return p.value
+		}
+	}
+	return ""
+}
+
+// parseQuery reads a query so that it has one meaning: a repeated name or a broken escape is refused, as backends
+// differ in which of several values they take.
+func parseQuery(query string) (url.Values, error) {
+	if query == "" {
+		return nil, nil
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, &Refusal{Outcome: BadRequest, Detail: "The query string is malformed.", Err: errors.New("malformed query")}
+	}
+	return values, nil
+}
+
+// Single returns the only value of a query parameter, "" if absent; a repeated one is refused.
+func (in Input) Single(name string) (string, error) {
+	switch v := in.Query[name]; len(v) {
+	case 0:
+		return "", nil
+	case 1:
+		return v[0], nil
+	}
+	return "", &Refusal{Outcome: BadRequest, Detail: "The query parameter " + name + " is given more than once."}
+}

@@ -1,0 +1,199 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+)
+
+// rule is one compiled rule.
+type rule struct {
+	ref    RuleRef
+	allow  *expression // nil: true
+	filter filterSource
+	stamp  []memberSource
+}
+
+// rules finds the one rule for an operation: the most specific, as LangGraph's @auth.on does.
+type rules struct {
+	exact    map[[2]string]*rule // resource, action
+	resource map[string]*rule
+	action   map[string]*rule
+	all      *rule
+}
+
+// find returns the rule for resource:action, or nil if there is none.
+func (rs *rules) find(resource, action string) *rule {
+	if r := rs.exact[[2]string{resource, action}]; r != nil {
+		return r
+	}
+	if r := rs.resource[resource]; r != nil {
+		return r
+	}
+	if r := rs.action[action]; r != nil {
+		return r
+	}
+	return rs.all
+}
+
+// compileRules compiles the rules of one policy against the events that its API can fire.
+func (c *compiler) compileRules(sources []RuleSource, events map[string]map[string]Event) (*rules, Problems, Problems) {
+	rs := &rules{exact: map[[2]string]*rule{}, resource: map[string]*rule{}, action: map[string]*rule{}}
+	var problems, warnings Problems
+	seen := map[string]Position{}
+	for _, source := range sources {
+		resource, action, p := parseOn(source.On, events)
+		if p != nil {
+			problems = append(problems, *p)
+		}
+		r, ps := c.compileRule(source)
+		problems = append(problems, ps...)
+		if p != nil {
+			continue
+		}
+		key := resource + ":" + action
+		if first, ok := seen[key]; ok {
+			problems = append(problems, Problem{Pos: source.On.Pos, Found: fmt.Sprintf("a second rule for %q", source.On.Text), Hint: "the first one is at " + first.String() + "; exactly one rule applies to an operation, so join them"})
+			continue
+		}
+		seen[key] = source.On.Pos
+		ps, ws := checkEvents(source, r, resource, action, events)
+		problems, warnings = append(problems, ps...), append(warnings, ws...)
+		switch {
+		case resource == "*" && action == "*":
+			rs.all = r
+		case action == "*":
+			rs.resource[resource] = r
+		case resource == "*":
+			rs.action[action] = r
+		default:
+			rs.exact[[2]string{resource, action}] = r
+		}
+	}
+	warnings = append(warnings, rs.searches(sources, events)...)
+	return rs, problems, warnings
+}
+
+func (c *compiler) compileRule(source RuleSource) (*rule, Problems) {
+	r := &rule{ref: RuleRef{On: source.On.Text, Position: source.Pos.String()}}
+	var problems Problems
+	if source.Allow != nil {
+		e, ps := c.compile(*source.Allow, cel.BoolType, false)
+		r.allow, problems = e, append(problems, ps...)
+	}
+	if source.Filter != nil {
+		f, ps := c.compileFilter(*source.Filter)
+		r.filter, problems = f, append(problems, ps...)
+	}
+	if source.Stamp != nil {
+		if !source.Stamp.IsObject {
+			return r, append(problems, Problem{Pos: source.Stamp.Pos, Found: "stamp is not an object", Want: "names and values, such as {owner: user.identity}"})
+		}
+		for _, m := range source.Stamp.Members {
+			if m.Name.Text == "" || m.Name.Text[0] == '$' {
+				problems = append(problems, Problem{Pos: m.Name.Pos, Found: fmt.Sprintf("stamp of %q", m.Name.Text), Want: "a metadata name without $"})
+			}
+			v, ps := c.compileValue(m.Value)
+			r.stamp, problems = append(r.stamp, memberSource{m.Name.Text, v}), append(problems, ps...)
+		}
+	}
+	return r, problems
+}
+
+// parseOn reads "*", "resource", "resource:action", "resource:*" or "*:action".
+func parseOn(on Text, events map[string]map[string]Event) (resource, action string, problem *Problem) {
+	const want = `*, resource, resource:action or *:action`
+	resource, action, found := strings.Cut(on.Text, ":")
+	if !found {
+		action = "*"
+	}
+	if resource == "" || action == "" || strings.Contains(action, ":") {
+		return "", "", &Problem{Pos: on.Pos, Found: fmt.Sprintf("on: %q", on.Text), Want: want}
+	}
+	if resource != "*" {
+		if _, ok := events[resource]; !ok {
+			hint := ""
+			if resource == "runs" {
+				hint = "LangGraph has no resource runs: a run is threads:create_run"
+			}
+			return "", "", &Problem{Pos: on.Pos, Found: fmt.Sprintf("rule can never apply: no route is about resource %q", resource), Want: oneOf(names(events)), Hint: hint}
+		}
+	}
+	if action != "*" {
+		known := map[string]Event{}
+		for r, actions := range events {
+			if resource == "*" || resource == r {
+				for a, e := range actions {
+					known[a] = e
+				}
+			}
+		}
+		if _, ok := known[action]; !ok {
+			return "", "", &Problem{Pos: on.Pos, Found: fmt.Sprintf("rule can never apply: no route has action %q of resource %q", action, resource), Want: oneOf(names(known))}
+		}
+	}
+	return resource, action, nil
+}
+
+// checkEvents finds a filter or a stamp that has no effect on any event that the rule names.
+func checkEvents(source RuleSource, r *rule, resource, action string, events map[string]map[string]Event) (problems, warnings Problems) {
+	var filters, stamps bool
+	for res, actions := range events {
+		for act, e := range actions {
+			if (resource == "*" || resource == res) && (action == "*" || action == act) {
+				filters, stamps = filters || e.Filters, stamps || e.Stamps
+			}
+		}
+	}
+	if source.Filter != nil && len(r.filter.terms) > 0 && !filters {
+		problems = append(problems, Problem{Pos: source.Filter.Pos, Found: fmt.Sprintf("filter on %q, whose objects have no metadata to look up", source.On.Text), Hint: "decide with `allow` over value"})
+	}
+	if source.Stamp != nil && len(r.stamp) > 0 && !stamps {
+		problems = append(problems, Problem{Pos: source.Stamp.Pos, Found: fmt.Sprintf("stamp on %q, which writes no metadata", source.On.Text), Want: "a rule for create, update or create_run"})
+	}
+	return problems, warnings
+}
+
+// searches warns of a search whose rule has a filter that cannot narrow it: such a search is denied.
+func (rs *rules) searches(sources []RuleSource, events map[string]map[string]Event) Problems {
+	var warnings Problems
+	for _, resource := range names(events) {
+		for _, action := range names(events[resource]) {
+			if !events[resource][action].Search {
+				continue
+			}
+			r := rs.find(resource, action)
+			if r == nil || r.filter.narrows() {
+				continue
+			}
+			for _, source := range sources {
+				if source.On.Text == r.ref.On && source.Filter != nil {
+					warnings = append(warnings, Problem{
+						Pos:   source.Filter.Pos,
+						Found: fmt.Sprintf("%s:%s is denied, as this filter cannot narrow it: a search compares for equality only", resource, action),
+						Hint:  fmt.Sprintf("give %s:%s a rule of its own", resource, action),
+					})
+				}
+			}
+		}
+	}
+	return warnings
+}
+
+func names[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func oneOf(list []string) string {
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
+}

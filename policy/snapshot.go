@@ -1,0 +1,289 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+)
+
+// Snapshot is a set of compiled policies. It never changes, and is safe for concurrent use.
+type Snapshot struct {
+	byName   map[string]*Policy
+	exact    map[string]*Policy // by host
+	suffix   map[string]*Policy // by the part after "*"
+	any      *Policy
+	warnings Problems
+}
+
+// Policy is one compiled AuthPolicy.
+type Policy struct {
+	Name         string
+	Providers    []string
+	Shadow       bool
+	ResourceURL  string // for challenges (RFC 9728, section 5.1)
+	ForwardToken bool
+
+	hosts   []string
+	routes  routeTree
+	rules   *rules
+	headers []headerSource
+	// remove holds request headers that a client must never get through, by their canonical name.
+	remove map[string]bool
+	always []string // the names of remove that are no identity header of this policy, sorted
+}
+
+type headerSource struct {
+	name  string
+	value *expression
+}
+
+// alwaysRemove are request headers that no backend may get from a client whatever the policy: LangGraph's Studio
+// header makes a user without a credential (langgraph-api), and the others change a method after it was decided on.
+var alwaysRemove = []string{"x-auth-scheme", "x-http-method", "x-http-method-override", "x-method-override"}
+
+// New compiles a set. The error is [Problems], all of them at once, in which case there is no Snapshot.
+func New(set Set, presets map[string]Preset) (*Snapshot, error) {
+	c, err := ruleCompiler()
+	if err != nil {
+		return nil, err
+	}
+	s := &Snapshot{byName: map[string]*Policy{}, exact: map[string]*Policy{}, suffix: map[string]*Policy{}}
+	var problems Problems
+	for _, source := range set.Policies {
+		p, ps, warnings := c.compilePolicy(source, presets)
+		problems, s.warnings = append(problems, ps...), append(s.warnings, warnings...)
+		if s.byName[p.Name] != nil {
+			problems = append(problems, Problem{Pos: source.Pos, Found: fmt.Sprintf("a second AuthPolicy %q", p.Name), Hint: "names are unique"})
+			continue
+		}
+		s.byName[p.Name] = p
+		if !p.Shadow {
+			problems = append(problems, s.claim(p, source)...)
+		}
+	}
+	if len(problems) > 0 {
+		return nil, problems.Sort()
+	}
+	s.stripShadows()
+	s.warnings = s.warnings.Sort()
+	return s, nil
+}
+
+// Warnings are what a reader of the manifests should know although they are valid, sorted by place.
+func (s *Snapshot) Warnings() Problems { return s.warnings }
+
+// Policies returns every policy, sorted by name.
+func (s *Snapshot) Policies() []*Policy {
+	return slices.SortedFunc(maps.Values(s.byName), func(a, b *Policy) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// Match returns the Enforce policy that guards the host, or the one of that name if name is not empty; nil if nothing
+// does. host is lower-case and without a port. The longest suffix wins over a shorter one, and that over "*".
+func (s *Snapshot) Match(host, name string) *Policy {
+	if name != "" {
+		if p := s.byName[name]; p != nil && !p.Shadow {
+			return p
+		}
+		return nil
+	}
+	if p := s.exact[host]; p != nil {
+		return p
+	}
+	for i := 0; i < len(host) && len(s.suffix) > 0; i++ {
+		if host[i] == '.' && i > 0 {
+			if p := s.suffix[host[i:]]; p != nil {
+				return p
+			}
+		}
+	}
+	return s.any
+}
+
+// claim gives the policy its hosts; a host that another policy has is a problem.
+func (s *Snapshot) claim(p *Policy, source Source) (problems Problems) {
+	for _, h := range source.Hosts {
+		host := strings.ToLower(h.Text)
+		var slot *Policy
+		switch {
+		case host == "*":
+			if slot = s.any; slot == nil {
+				s.any = p
+			}
+		case strings.HasPrefix(host, "*."):
+			if slot = s.suffix[host[1:]]; slot == nil {
+				s.suffix[host[1:]] = p
+			}
+		default:
+			if slot = s.exact[host]; slot == nil {
+				s.exact[host] = p
+			}
+		}
+		if slot != nil {
+			problems = append(problems, Problem{Pos: h.Pos, Found: fmt.Sprintf("host %q is guarded by policy %q already", h.Text, slot.Name), Hint: "one Enforce policy guards a host; join them, or make one mode: Shadow"})
+		}
+	}
+	return problems
+}
+
+// stripShadows makes each Enforce policy remove the identity headers of every Shadow policy that watches one of its
+// hosts: a client could plant them for the day when the Shadow policy is enforced.
+func (s *Snapshot) stripShadows() {
+	for _, shadow := range s.byName {
+		if !shadow.Shadow {
+			continue
+		}
+		for _, p := range s.byName {
+			if p.Shadow || !slices.ContainsFunc(shadow.hosts, func(h string) bool { return slices.Contains(p.hosts, h) || s.Match(h, "") == p }) {
+				continue
+			}
+			for _, h := range shadow.headers {
+				p.remove[CanonicalHeader(h.name)] = true
+			}
+		}
+	}
+	for _, p := range s.byName {
+		own := map[string]bool{}
+		for _, h := range p.headers {
+			own[h.name] = true
+		}
+		for name := range p.remove {
+			if !own[name] {
+				p.always = append(p.always, name)
+			}
+		}
+		slices.Sort(p.always)
+	}
+}
+
+func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Policy, Problems, Problems) {
+	p := &Policy{
+		Name: source.Name, Providers: source.Providers, Shadow: source.Shadow,
+		ResourceURL: source.ResourceURL, ForwardToken: source.ForwardToken, remove: map[string]bool{},
+	}
+	for _, h := range source.Hosts {
+		p.hosts = append(p.hosts, strings.ToLower(h.Text))
+	}
+	for _, name := range alwaysRemove {
+		p.remove[name] = true
+	}
+	events, problems := p.compileAPI(source.API, presets)
+	rs, ps, warnings := c.compileRules(source.Rules, events)
+	p.rules, problems = rs, append(problems, ps...)
+	seen := map[string]bool{}
+	for _, h := range source.IdentityHeaders {
+		name := CanonicalHeader(h.Name.Text)
+		if name != strings.ToLower(h.Name.Text) {
+			problems = append(problems, Problem{Pos: h.Name.Pos, Found: fmt.Sprintf("header name %q", h.Name.Text), Want: "letters, digits and hyphens"})
+			continue
+		}
+		if seen[name] {
+			problems = append(problems, Problem{Pos: h.Name.Pos, Found: fmt.Sprintf("header %q twice", name)})
+			continue
+		}
+		seen[name] = true
+		e, ps := c.compile(h.Value, cel.StringType, true)
+		problems = append(problems, ps...)
+		if e != nil && !e.userOnly {
+			problems = append(problems, Problem{Pos: h.Value.Pos, Found: "an identity header that depends on the request", Want: "an expression over user alone"})
+		}
+		p.headers = append(p.headers, headerSource{name, e})
+		p.remove[name] = true
+	}
+	slices.SortFunc(p.headers, func(a, b headerSource) int { return strings.Compare(a.name, b.name) })
+	return p, problems, warnings
+}
+
+// compileAPI builds the routes and returns the events that they can fire.
+func (p *Policy) compileAPI(source APISource, presets map[string]Preset) (map[string]map[string]Event, Problems) {
+	var problems Problems
+	add := func(r *compiledRoute, pos Position) {
+		if problem := p.routes.add(r); problem != nil {
+			problem.Pos = pos
+			problems = append(problems, *problem)
+		}
+	}
+	switch {
+	case source.Preset.Text != "" && len(source.Routes) > 0:
+		problems = append(problems, Problem{Pos: source.Pos, Found: "both preset and routes", Want: "one of them", Hint: "api.public adds public routes to a preset"})
+	case source.Preset.Text == "" && len(source.Routes) == 0:
+		problems = append(problems, Problem{Pos: source.Pos, Found: "no routes", Want: "api.preset or api.routes"})
+	}
+	if source.Preset.Text != "" {
+		preset, ok := presets[source.Preset.Text]
+		if !ok {
+			return nil, append(problems, Problem{Pos: source.Preset.Pos, Found: fmt.Sprintf("unknown preset %q", source.Preset.Text), Want: oneOf(names(presets))})
+		}
+		for _, name := range preset.RemoveHeaders {
+			p.remove[name] = true
+		}
+		for _, r := range preset.Routes {
+			add(&compiledRoute{method: r.Method, path: r.Path, public: r.Public, needsBody: r.NeedsBody, operations: r.Map}, source.Preset.Pos)
+		}
+		for _, r := range source.Public {
+			problems = append(problems, checkMethod(r.Method)...)
+			add(&compiledRoute{method: r.Method.Text, path: r.Path.Text, public: true}, r.Path.Pos)
+		}
+		return preset.Events, problems
+	}
+	events := map[string]map[string]Event{}
+	for _, r := range source.Routes {
+		problems = append(problems, checkMethod(r.Method)...)
+		if r.Public {
+			if r.On.Text != "" {
+				problems = append(problems, Problem{Pos: r.On.Pos, Found: "a public route with on", Want: "one of public and on"})
+			}
+			add(&compiledRoute{method: r.Method.Text, path: r.Path.Text, public: true}, r.Path.Pos)
+			continue
+		}
+		resource, action, ok := strings.Cut(r.On.Text, ":")
+		if !ok || !isName(strings.ReplaceAll(resource, "-", "_")) || !isName(strings.ReplaceAll(action, "-", "_")) {
+			problems = append(problems, Problem{Pos: r.On.Pos, Found: fmt.Sprintf("on: %q", r.On.Text), Want: "resource:action, or public: true"})
+			continue
+		}
+		if events[resource] == nil {
+			events[resource] = map[string]Event{}
+		}
+		events[resource][action] = Event{}
+		route := &compiledRoute{method: r.Method.Text, path: r.Path.Text}
+		route.operations = func(in Input) ([]Operation, error) {
+			value := make(map[string]any, len(in.params))
+			for _, p := range in.params {
+				value[p.name] = p.value
+			}
+			return []Operation{{Resource: resource, Action: action, Value: value, Unfilterable: true}}, nil
+		}
+		add(route, r.Path.Pos)
+	}
+	return events, problems
+}
+
+func checkMethod(method Text) Problems {
+	known := []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+	if slices.Contains(known, method.Text) {
+		return nil
+	}
+	p := Problem{Pos: method.Pos, Found: fmt.Sprintf("method %q", method.Text), Want: oneOf(known)}
+	if method.Text == "HEAD" {
+		p.Hint = "a GET route answers HEAD too"
+	}
+	return Problems{p}
+}
+
+// Removes reports whether a request header of that name, in whatever spelling, must not reach the backend as the
+// client sent it.
+func (p *Policy) Removes(name string) bool { return p.remove[CanonicalHeader(name)] }
+
+// RemovedAlways are the names that every allowed request has removed, beside its identity headers; sorted.
+func (p *Policy) RemovedAlways() []string { return p.always }
+
+// HeaderNames are the names of the identity headers, sorted.
+func (p *Policy) HeaderNames() []string {
+	out := make([]string, len(p.headers))
+	for i, h := range p.headers {
+		out[i] = h.name
+	}
+	return out
+}
