@@ -1,0 +1,102 @@
+# `make help` lists what there is. Only tools, demo, e2e and test need more than Go: Python 3.11 and Node 20.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-print-directory
+
+GO        ?= go
+PYTHON    ?= python3
+BENCH     ?= .
+BENCHTIME ?= 1s
+FUZZTIME  ?= 20s
+# Arguments for the tests of the main module, such as ARGS='-run TestPolicy -v'.
+ARGS      ?=
+# For the end-to-end tests, such as E2E='-run Stream -v'.
+E2E       ?=
+# make demo KEEP=1 leaves everything up at the end.
+KEEP      ?=
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## Write bin/usher
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/usher ./cmd/usher
+
+.PHONY: test
+test: fmt vet ## Everything: formatting, vet, unit tests with the race detector, end-to-end tests with the real parts
+	@echo '== unit tests, with the race detector'
+	$(GO) test -race -timeout 15m $(ARGS) ./...
+	@$(MAKE) e2e
+
+.PHONY: race
+race: ## The unit tests with the race detector, offline
+	$(GO) test -race -timeout 15m $(ARGS) ./...
+
+.PHONY: unit
+unit: ## The unit tests without it, the quickest
+	$(GO) test $(ARGS) ./...
+
+.PHONY: e2e
+e2e: tools ## The end-to-end tests: real Envoy, OpenID provider, LangGraph server and its JavaScript client
+	@echo '== end-to-end tests, with the race detector'
+	cd envoy/e2e && $(GO) test -race -count=1 -timeout 15m $(E2E) ./...
+
+.PHONY: demo
+demo: tools ## The story of Alice and Bob, told on the real parts (KEEP=1 leaves them up)
+	@cd envoy/e2e && $(GO) build -o ../../.tools/bin/usher-demo ./demo
+	@exec .tools/bin/usher-demo $(if $(filter-out 0 no false,$(KEEP)),--keep)
+
+.PHONY: tools
+tools: ## Install the parts of the demo and the end-to-end tests into .tools
+	@PYTHON='$(PYTHON)' envoy/e2e/parts/install.sh
+
+.PHONY: fmt
+fmt:
+	@echo '== formatting'
+	@wrong=$$(find . -name .tools -prune -o -name .git -prune -o -name '*.go' -print0 | xargs -0 gofmt -l); \
+	if [ -n "$$wrong" ]; then echo "gofmt would change:"; echo "$$wrong"; exit 1; fi
+
+.PHONY: vet
+vet:
+	@echo '== vet'
+	$(GO) vet ./...
+	cd envoy/e2e && $(GO) vet ./...
+
+.PHONY: lint
+lint: fmt vet ## Formatting, vet, and golangci-lint where it is installed
+	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; \
+	else echo 'golangci-lint is not installed: skipped, see .golangci.yml'; fi
+
+.PHONY: fuzz
+fuzz: ## Each fuzz target for FUZZTIME (20s)
+	@$(GO) test -list '^Fuzz' ./... | awk ' \
+		/^Fuzz/ {names[++n] = $$1} \
+		/^ok/   {for (i = 1; i <= n; i++) print $$2, names[i]; n = 0}' | \
+	while read -r package name; do \
+		echo "== $$package $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
+	done
+
+.PHONY: bench
+bench: ## The benchmarks (BENCH=regexp, BENCHTIME=1s)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
+
+.PHONY: generate
+generate: ## Write what is generated
+	$(GO) generate ./...
+
+.PHONY: verify
+verify: generate ## Generated files and go.mod are current, dependencies are what go.sum says
+	$(GO) mod tidy -diff
+	cd envoy/e2e && $(GO) mod tidy -diff
+	$(GO) mod verify
+	git diff --exit-code
+
+.PHONY: clean
+clean: ## Remove what make wrote: bin and .tools
+	rm -rf bin .tools
