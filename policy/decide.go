@@ -63,6 +63,9 @@ func (d Decision) settle() Decision {
 
 // decideOne decides one operation into d; a denial that needs no look-up is returned.
 func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
+	if op.Unruled {
+		return nil
+	}
 	rule := p.rules.find(op.Resource, op.Action)
 	name := op.Resource + ":" + op.Action
 	var denial *Decision
@@ -86,7 +89,11 @@ func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
 		}
 	}
 	if op.Waiver != nil && (denial != nil || !filter.IsZero()) {
-		d.wait(op, pending{op: op, denial: denial, filter: filter})
+		w := pending{op: op, denial: denial, filter: filter}
+		if rule != nil {
+			w.rule = rule.ref
+		}
+		d.wait(op.Object, w)
 		return nil
 	}
 	if denial != nil {
@@ -95,52 +102,44 @@ func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
 	deny := func(reason string) *Decision {
 		return &Decision{Outcome: Forbidden, Detail: "Forbidden", Rule: rule.ref, Reason: name + ": " + reason}
 	}
+	if !filter.IsZero() || len(stamp) > 0 {
+		for _, ref := range op.Requires {
+			d.wait(ref, pending{op: op, rule: rule.ref, exists: true})
+		}
+	}
 	switch {
 	case op.Inherits:
 		// The new object takes another one's metadata: what the filter asks and what the stamp would write must be
 		// there already.
-		if filter.IsZero() && len(stamp) == 0 {
-			return nil
-		}
-		d.wait(op, pending{op: op, filter: filter, stamp: stamp})
-		return nil
-	case op.Creates:
-		if len(stamp) > 0 && !op.Stamps {
-			return deny("its stamp has no place in the request")
-		}
-		d.stamp(op, stamp)
-		created := make(map[string]any, len(op.BodyMetadata)+len(stamp))
-		maps.Copy(created, op.BodyMetadata)
-		for _, m := range stamp {
-			created[m.Name] = m.Value
-		}
-		if filter.IsZero() {
-			return nil
-		}
-		if !op.Object.IsZero() {
-			d.wait(op, pending{op: op, rule: rule.ref, filter: filter, created: created})
-			return nil
-		}
-		if op.Unfilterable {
-			return deny("its filter cannot be enforced here")
-		}
-		if !filter.Match(created) {
-			return deny("the new object would not match the rule's filter")
+		if !filter.IsZero() || len(stamp) > 0 {
+			d.wait(op.Object, pending{op: op, rule: rule.ref, filter: filter, stamp: stamp})
 		}
 		return nil
 	case op.Narrows:
 		return d.narrow(op, rule, filter, deny)
+	case op.Creates && len(stamp) > 0 && !op.Stamps:
+		return deny("its stamp has no place in the request")
 	}
-	if op.Stamps {
-		d.stamp(op, stamp)
+	if op.Stamps && !d.stamp(op, stamp) {
+		return deny("its stamp contradicts another operation's")
 	}
-	if filter.IsZero() {
+	switch {
+	case filter.IsZero():
 		return nil
-	}
-	if op.Unfilterable || op.Object.IsZero() {
+	case op.Unfilterable, op.Object.IsZero() && !op.Creates && !op.Fresh:
 		return deny("its filter cannot be enforced here")
 	}
-	d.wait(op, pending{op: op, rule: rule.ref, filter: filter})
+	w := pending{op: op, rule: rule.ref, filter: filter}
+	if op.Creates || op.Fresh {
+		w.created = d.after(op)
+	}
+	if op.Stamps {
+		w.patch = d.after(op)
+	}
+	if op.Object.IsZero() {
+		return w.resolve(Object{})
+	}
+	d.wait(op.Object, w)
 	return nil
 }
 
@@ -183,33 +182,52 @@ func (r *rule) bindStamp(s *scope) ([]EditMember, error) {
 	return out, nil
 }
 
-// stamp adds the edit that writes the stamp, without what the body says already.
-func (d *Decision) stamp(op *Operation, stamp []EditMember) {
+// stamp adds the edit that writes the stamp, without what the body says already. It reports whether it could: two
+// operations may not want different values at one place.
+func (d *Decision) stamp(op *Operation, stamp []EditMember) bool {
 	var set []EditMember
 	for _, m := range stamp {
 		if old, ok := op.BodyMetadata[m.Name]; !ok || !identical(old, m.Value) {
 			set = append(set, m)
 		}
 	}
-	d.edit(op.Metadata, set)
+	return d.edit(op.Metadata, set)
 }
 
 // edit adds members to the edit at one place.
-func (d *Decision) edit(at []string, set []EditMember) {
+func (d *Decision) edit(at []string, set []EditMember) bool {
 	if len(set) == 0 {
-		return
+		return true
 	}
-	for i := range d.Edits {
-		if slices.Equal(d.Edits[i].At, at) {
-			for _, m := range set {
-				if !slices.ContainsFunc(d.Edits[i].Set, func(o EditMember) bool { return o.Name == m.Name }) {
-					d.Edits[i].Set = append(d.Edits[i].Set, m)
-				}
-			}
-			return
+	i := slices.IndexFunc(d.Edits, func(e Edit) bool { return slices.Equal(e.At, at) })
+	if i < 0 {
+		i = len(d.Edits)
+		d.Edits = append(d.Edits, Edit{At: at})
+	}
+	for _, m := range set {
+		j := slices.IndexFunc(d.Edits[i].Set, func(o EditMember) bool { return o.Name == m.Name })
+		switch {
+		case j < 0:
+			d.Edits[i].Set = append(d.Edits[i].Set, m)
+		case !identical(d.Edits[i].Set[j].Value, m.Value):
+			return false
 		}
 	}
-	d.Edits = append(d.Edits, Edit{At: at, Set: set})
+	return true
+}
+
+// after returns the metadata that the body will carry once it is edited.
+func (d *Decision) after(op *Operation) map[string]any {
+	out := make(map[string]any, len(op.BodyMetadata)+2)
+	maps.Copy(out, op.BodyMetadata)
+	for _, e := range d.Edits {
+		if slices.Equal(e.At, op.Metadata) {
+			for _, m := range e.Set {
+				out[m.Name] = m.Value
+			}
+		}
+	}
+	return out
 }
 
 // narrow merges the filter into a search's own metadata. Where they contradict each other nothing can be found, and
@@ -235,7 +253,9 @@ func (d *Decision) narrow(op *Operation, r *rule, filter Filter, deny func(strin
 			set = append(set, EditMember{name, want[name]})
 		}
 	}
-	d.edit(op.Metadata, set)
+	if !d.edit(op.Metadata, set) {
+		return deny("its filter contradicts another operation's")
+	}
 	return nil
 }
 
@@ -251,12 +271,12 @@ func identical(a, b Value) bool {
 	return x == y && Equal(a, b)
 }
 
-// wait notes that an operation needs its object.
-func (d *Decision) wait(op *Operation, p pending) {
-	p.need = slices.Index(d.Needs, op.Object)
+// wait notes that an operation needs an object.
+func (d *Decision) wait(ref Ref, p pending) {
+	p.need = slices.Index(d.Needs, ref)
 	if p.need < 0 {
 		p.need = len(d.Needs)
-		d.Needs = append(d.Needs, op.Object)
+		d.Needs = append(d.Needs, ref)
 	}
 	d.pending = append(d.pending, p)
 }
@@ -291,20 +311,40 @@ func (w *pending) resolve(o Object) *Decision {
 	if w.denial != nil {
 		return w.denial
 	}
-	switch {
-	case o.Found && !w.filter.Match(o.Metadata):
-		return refuse("the object does not match the rule's filter")
-	case !o.Found && op.Creates && !op.Inherits:
-		if !w.filter.Match(w.created) {
-			return &Decision{Outcome: Forbidden, Detail: "Forbidden", Rule: w.rule, Reason: op.Resource + ":" + op.Action + ": the new object would not match the rule's filter"}
+	forbid := func(reason string) *Decision {
+		return &Decision{Outcome: Forbidden, Detail: "Forbidden", Rule: w.rule, Reason: op.Resource + ":" + op.Action + ": " + reason}
+	}
+	if w.exists {
+		if !o.Found {
+			return refuse("an object that it is about does not exist")
 		}
 		return nil
-	case !o.Found:
-		return refuse("the object does not exist")
+	}
+	if !o.Found {
+		switch {
+		case !op.Creates && !op.Fresh:
+			return refuse("the object does not exist")
+		case !w.filter.Match(w.created):
+			return forbid("the new object would not match the rule's filter")
+		}
+		return nil
+	}
+	if !w.filter.Match(o.Metadata) {
+		return refuse("the object does not match the rule's filter")
+	}
+	if len(w.patch) > 0 {
+		merged := maps.Clone(o.Metadata)
+		if merged == nil {
+			merged = map[string]any{}
+		}
+		maps.Copy(merged, w.patch)
+		if !w.filter.Match(merged) {
+			return forbid("the object would no longer match the rule's filter")
+		}
 	}
 	for _, m := range w.stamp {
 		if v, ok := o.Metadata[m.Name]; !ok || !identical(v, m.Value) {
-			return &Decision{Outcome: Forbidden, Detail: "Forbidden", Rule: w.rule, Reason: op.Resource + ":" + op.Action + ": its stamp cannot be written to a copy"}
+			return forbid("its stamp cannot be written to a copy")
 		}
 	}
 	return nil

@@ -45,5 +45,7 @@ type pending struct {
 	denial  *Decision // what the rule said already; it holds unless the waiver applies
 	filter  Filter
 	stamp   []EditMember
-	created map[string]any // the metadata of the new object, where the operation creates one
+	created map[string]any // the metadata of the new object, where the operation may create one
+	patch   map[string]any // what is merged into the metadata of the existing object
+	exists  bool           // Needs[need] must exist, and no more
 }

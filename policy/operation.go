@@ -14,8 +14,14 @@ type Operation struct {
 	// Creates says that the operation makes a new object, or does where Object does not exist. A filter must then
 	// match the metadata that the new object will have.
 	Creates bool
+	// Fresh says that the object is one that an operation before it, of the same request, makes (a run's new thread is
+	// read to stream its output), or Object where that exists already. A stamp is not written again.
+	Fresh bool
 	// Inherits says that the new object takes Object's metadata as it is (a copy): filter and stamp must hold there.
 	Inherits bool
+	// Requires are further objects that must exist where the rule has a filter or a stamp, such as the run of a thread: a backend
+	// may serve another thread's run under the path of the caller's own.
+	Requires []Ref
 	// Mismatch is the outcome where the filter does not match Object, or Object does not exist (unless Creates).
 	// Zero means NotFound.
 	Mismatch Outcome
@@ -37,6 +43,8 @@ type Operation struct {
 	// Unfilterable says that no filter can be enforced here: a rule with one denies.
 	Unfilterable bool
 
+	// Unruled says that the API fires no event for this: a verified token is enough.
+	Unruled bool
 	// Waiver: the operation is not asked for at all if Object's metadata has these members with just these values
 	// (LangGraph fires no event for a run's assistant where that is a system one).
 	Waiver map[string]string

@@ -1,0 +1,177 @@
+package langgraph
+
+import (
+	"net/url"
+
+	"github.com/usher-authz/usher/policy"
+)
+
+const (
+	noAssistant     = "Assistant not found"
+	assistantExists = "Assistant already exists"
+)
+
+// assistantRef names an assistant. A graph's name is the id of its system assistant, whose answer carries a UUID: then
+// no member can be compared.
+func assistantRef(id string) policy.Ref {
+	ref := policy.Ref{Resource: "assistants", ID: id, Path: "/assistants/" + url.PathEscape(id)}
+	if uuid("assistant_id", id) == nil {
+		ref.Member = "assistant_id"
+	}
+	return ref
+}
+
+// assistant returns the path's id, and has the body guarded.
+func assistant(in policy.Input) (string, map[string]any, error) {
+	id := in.Param("assistant_id")
+	if err := assistantID(id); err != nil {
+		return "", nil, err
+	}
+	body, err := object(in.Body)
+	if err != nil {
+		return "", nil, err
+	}
+	return id, body, guard(body, "")
+}
+
+func onAssistant(action, id string, value map[string]any) policy.Operation {
+	return policy.Operation{Resource: "assistants", Action: action, Value: value, Object: assistantRef(id), MismatchDetail: noAssistant}
+}
+
+// assistantValue is what a handler gets for create and update.
+func assistantValue(body map[string]any, id any, md map[string]any, name any) map[string]any {
+	return map[string]any{
+		"assistant_id": id, "graph_id": body["graph_id"], "config": or(body["config"], map[string]any{}),
+		"context": body["context"], "metadata": orEmpty(md), "name": or(body["name"], name),
+	}
+}
+
+func createAssistant(in policy.Input) ([]policy.Operation, error) {
+	body, err := object(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	if err := guard(body, ""); err != nil {
+		return nil, err
+	}
+	md, err := member(body, "metadata")
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := md["created_by"]; ok {
+		return nil, forbidden("created_by is the server's own mark.")
+	}
+	op := policy.Operation{
+		Resource: "assistants", Action: "create", Creates: true, Stamps: true, Metadata: metadata, BodyMetadata: md,
+		Mismatch: policy.Conflict, MismatchDetail: assistantExists, Value: assistantValue(body, body["assistant_id"], md, "Untitled"),
+	}
+	if id, ok := body["assistant_id"].(string); ok {
+		if err := uuid("assistant_id", id); err != nil {
+			return nil, err
+		}
+		op.Object = assistantRef(id)
+	} else if body["assistant_id"] != nil {
+		return nil, bad("assistant_id must be a string.")
+	}
+	return []policy.Operation{op}, nil
+}
+
+func searchAssistants(empty string, limit int64) func(policy.Input) ([]policy.Operation, error) {
+	return func(in policy.Input) ([]policy.Operation, error) {
+		body, err := object(in.Body)
+		if err != nil {
+			return nil, err
+		}
+		md, err := member(body, "metadata")
+		if err != nil {
+			return nil, err
+		}
+		value := map[string]any{"graph_id": body["graph_id"], "metadata": orEmpty(md), "limit": limit, "offset": int64(0)}
+		if limit > 0 {
+			value["limit"], value["offset"] = or(body["limit"], limit), or(body["offset"], int64(0))
+		}
+		return []policy.Operation{{
+			Resource: "assistants", Action: "search", Value: value, Narrows: true, Metadata: metadata, BodyMetadata: md, Empty: empty,
+		}}, nil
+	}
+}
+
+func readAssistant(in policy.Input) ([]policy.Operation, error) {
+	id, _, err := assistant(in)
+	if err != nil {
+		return nil, err
+	}
+	return []policy.Operation{onAssistant("read", id, map[string]any{"assistant_id": id})}, nil
+}
+
+// assistantVersions lists versions. The servers filter them by each version's own metadata; here the assistant's current
+// metadata decides for all of them.
+func assistantVersions(in policy.Input) ([]policy.Operation, error) {
+	id, body, err := assistant(in)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := member(body, "metadata"); err != nil {
+		return nil, err
+	}
+	return []policy.Operation{onAssistant("read", id, map[string]any{"assistant_id": id})}, nil
+}
+
+func updateAssistant(in policy.Input) ([]policy.Operation, error) {
+	id, body, err := assistant(in)
+	if err != nil {
+		return nil, err
+	}
+	md, err := member(body, "metadata")
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := md["created_by"]; ok {
+		return nil, forbidden("created_by is the server's own mark.")
+	}
+	op := onAssistant("update", id, assistantValue(body, id, md, nil))
+	op.Stamps, op.Metadata, op.BodyMetadata = true, metadata, md
+	return []policy.Operation{op}, nil
+}
+
+func restoreAssistant(in policy.Input) ([]policy.Operation, error) {
+	id, body, err := assistant(in)
+	if err != nil {
+		return nil, err
+	}
+	return []policy.Operation{onAssistant("update", id, map[string]any{"assistant_id": id, "version": body["version"]})}, nil
+}
+
+// deleteAssistant also cancels the assistant's runs. The servers skip those on threads that are not the caller's; the
+// request names none of them, so the assistant stands for them all. delete_threads deletes for good and is refused.
+func deleteAssistant(in policy.Input) ([]policy.Operation, error) {
+	id, _, err := assistant(in)
+	if err != nil {
+		return nil, err
+	}
+	threads, err := in.Single("delete_threads")
+	if err != nil {
+		return nil, err
+	}
+	if threads != "" && threads != "false" && threads != "0" {
+		return nil, forbidden("delete_threads would delete threads that the request does not name.")
+	}
+	return []policy.Operation{
+		onAssistant("delete", id, map[string]any{"assistant_id": id}),
+		{
+			Resource: "threads", Action: "update", Fresh: true, Object: assistantRef(id), MismatchDetail: noAssistant,
+			Value: map[string]any{"thread_id": nil, "action": "interrupt", "metadata": map[string]any{"run_ids": nil, "status": nil}},
+		},
+	}, nil
+}
+
+func agentCard(in policy.Input) ([]policy.Operation, error) {
+	id, err := in.Single("assistant_id")
+	if err != nil {
+		return nil, err
+	}
+	if err := assistantID(id); err != nil {
+		return nil, err
+	}
+	return []policy.Operation{onAssistant("read", id, map[string]any{"assistant_id": id})}, nil
+}

@@ -1,0 +1,121 @@
+package langgraph
+
+import "github.com/usher-authz/usher/policy"
+
+const noCron = "Cron not found"
+
+func createCron(in policy.Input) ([]policy.Operation, error) {
+	threadID := in.Param("thread_id")
+	if threadID != "" {
+		if err := uuid("thread_id", threadID); err != nil {
+			return nil, err
+		}
+	}
+	body, err := object(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	if err := guard(body, threadID); err != nil {
+		return nil, err
+	}
+	md, err := member(body, "metadata")
+	if err != nil {
+		return nil, err
+	}
+	id, ok := body["assistant_id"].(string)
+	if !ok {
+		return nil, bad("assistant_id must be a string.")
+	}
+	assistant, err := runAssistant(id)
+	if err != nil {
+		return nil, err
+	}
+	var threadValue any
+	if threadID != "" {
+		threadValue = threadID
+	}
+	ops := []policy.Operation{
+		{
+			Resource: "crons", Action: "create", Creates: true, Stamps: true, Metadata: metadata, BodyMetadata: md,
+			Value: map[string]any{
+				"payload": body, "schedule": body["schedule"], "cron_id": nil, "thread_id": threadValue, "user_id": nil,
+				"end_time": body["end_time"], "metadata": orEmpty(md),
+			},
+		},
+		assistant,
+	}
+	if threadID != "" {
+		op := read(threadID)
+		op.Value = map[string]any{"thread_id": threadID, "metadata": orEmpty(md)}
+		ops = append(ops, op)
+	}
+	return ops, nil
+}
+
+// searchCrons cannot be narrowed: older servers ignore metadata in the body, and would list everybody's crons.
+func searchCrons(limit int64) func(policy.Input) ([]policy.Operation, error) {
+	return func(in policy.Input) ([]policy.Operation, error) {
+		body, err := object(in.Body)
+		if err != nil {
+			return nil, err
+		}
+		value := map[string]any{
+			"assistant_id": body["assistant_id"], "thread_id": body["thread_id"], "limit": limit, "offset": int64(0),
+			"metadata": or(body["metadata"], map[string]any{}),
+		}
+		if limit > 0 {
+			value["limit"], value["offset"] = or(body["limit"], limit), or(body["offset"], int64(0))
+		}
+		ops := []policy.Operation{{Resource: "crons", Action: "search", Value: value, Unfilterable: true}}
+		if body["thread_id"] == nil {
+			return append(ops, policy.Operation{Resource: "threads", Action: "search", Value: map[string]any{}, Unfilterable: true}), nil
+		}
+		id, _ := body["thread_id"].(string)
+		if err := uuid("thread_id", id); err != nil {
+			return nil, err
+		}
+		return append(ops, read(id)), nil
+	}
+}
+
+func onCron(in policy.Input, action string, value map[string]any) (policy.Operation, error) {
+	id := in.Param("cron_id")
+	if err := uuid("cron_id", id); err != nil {
+		return policy.Operation{}, err
+	}
+	value["cron_id"] = id
+	return policy.Operation{
+		Resource: "crons", Action: action, Value: value, MismatchDetail: noCron,
+		Object: policy.Ref{Resource: "crons", ID: id, Path: "/runs/crons/" + id, Member: "cron_id"},
+	}, nil
+}
+
+func cron(action string) func(policy.Input) ([]policy.Operation, error) {
+	return func(in policy.Input) ([]policy.Operation, error) {
+		op, err := onCron(in, action, map[string]any{})
+		return []policy.Operation{op}, err
+	}
+}
+
+func updateCron(in policy.Input) ([]policy.Operation, error) {
+	body, err := object(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	if err := guard(body, ""); err != nil {
+		return nil, err
+	}
+	md, err := member(body, "metadata")
+	if err != nil {
+		return nil, err
+	}
+	op, err := onCron(in, "update", map[string]any{
+		"schedule": body["schedule"], "end_time": body["end_time"], "enabled": body["enabled"],
+		"on_run_completed": body["on_run_completed"], "payload": body,
+	})
+	if err != nil {
+		return nil, err
+	}
+	op.Stamps, op.Metadata, op.BodyMetadata = true, metadata, md
+	return []policy.Operation{op}, nil
+}

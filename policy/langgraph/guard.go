@@ -1,0 +1,130 @@
+package langgraph
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/usher-authz/usher/policy"
+)
+
+func bad(format string, a ...any) error {
+	return &policy.Refusal{Outcome: policy.BadRequest, Detail: fmt.Sprintf(format, a...)}
+}
+
+func forbidden(format string, a ...any) error {
+	return &policy.Refusal{Outcome: policy.Forbidden, Detail: fmt.Sprintf(format, a...)}
+}
+
+// uuid accepts an id only in its one canonical form: 8-4-4-4-12 lower-case hexadecimal digits. Python's UUID() takes
+// braces, capitals and urn:uuid: for the same object, and the JS server takes capitals for another one: an id that two
+// readers understand differently is refused.
+func uuid(what, id string) error {
+	ok := len(id) == 36
+	for i := 0; ok && i < 36; i++ {
+		c := id[i]
+		if i == 8 || i == 13 || i == 18 || i == 23 {
+			ok = c == '-'
+		} else {
+			ok = c >= '0' && c <= '9' || c >= 'a' && c <= 'f'
+		}
+	}
+	if !ok {
+		return bad("Invalid %s: must be a UUID in lower case with hyphens.", what)
+	}
+	return nil
+}
+
+// assistantID accepts a UUID or the name of a graph.
+func assistantID(id string) error {
+	if uuid("assistant_id", id) == nil {
+		return nil
+	}
+	if id == "" || len(id) > 128 || id[0] == '.' {
+		return bad("Invalid assistant_id: must be a UUID or a graph's name.")
+	}
+	for i := 0; i < len(id); i++ {
+		c := id[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.' || c == ' ') {
+			return bad("Invalid assistant_id: must be a UUID or a graph's name.")
+		}
+	}
+	// A UUID in another spelling would be another reading of the same assistant.
+	if hex := strings.ReplaceAll(strings.ToLower(id), "-", ""); len(hex) == 32 && strings.Trim(hex, "0123456789abcdef") == "" {
+		return bad("Invalid assistant_id: must be a UUID in lower case with hyphens.")
+	}
+	return nil
+}
+
+// object reads a body that must be an object; none is an empty one, as the servers fill in their defaults.
+func object(body policy.Value) (map[string]any, error) {
+	switch b := body.(type) {
+	case nil:
+		return map[string]any{}, nil
+	case map[string]any:
+		return b, nil
+	}
+	return nil, bad("The body must be a JSON object.")
+}
+
+// member reads an object member of a body: null and absent are nil.
+func member(body map[string]any, name string) (map[string]any, error) {
+	switch v := body[name].(type) {
+	case nil:
+		return nil, nil
+	case map[string]any:
+		return v, nil
+	}
+	return nil, bad("%s must be a JSON object.", name)
+}
+
+// guard refuses what reaches past the events of the request, wherever the servers read it in this body: thread is the
+// id in the path, or "".
+//
+//   - langgraph_auth_* under config.configurable or context: without an Auth class the servers hand a client's own
+//     langgraph_auth_user to the graph.
+//   - a webhook: the server itself would call it, past the gate; a relative one, or one that resolves to the backend,
+//     acts on anybody's objects (PYSEC-2026-3857).
+//   - a thread_id inside a checkpoint or config that is not the path's: both servers spread it over the path's own id.
+func guard(body map[string]any, thread string) error {
+	config, err := member(body, "config")
+	if err != nil {
+		return err
+	}
+	configurable, err := member(config, "configurable")
+	if err != nil {
+		return err
+	}
+	runContext, err := member(body, "context")
+	if err != nil {
+		return err
+	}
+	// The servers spread a checkpoint over config.configurable, so all of these are one.
+	places := []map[string]any{configurable, runContext}
+	for _, name := range []string{"checkpoint", "before"} {
+		switch checkpoint := body[name].(type) {
+		case nil, string:
+		case map[string]any:
+			inner, err := member(checkpoint, "configurable")
+			if err != nil {
+				return err
+			}
+			places = append(places, checkpoint, inner)
+		default:
+			return bad("%s must be a JSON object or a string.", name)
+		}
+	}
+	for i, place := range places {
+		for name := range place {
+			if strings.HasPrefix(name, "langgraph_auth_") {
+				return forbidden("A request may not set langgraph_auth_* values.")
+			}
+		}
+		if id, ok := place["thread_id"]; i != 1 && ok && id != nil && id != any(thread) {
+			return forbidden("The body names another thread than the path.")
+		}
+	}
+	if body["webhook"] != nil {
+		return forbidden("Webhooks are not allowed here.")
+	}
+	return nil
+}

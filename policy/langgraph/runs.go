@@ -1,0 +1,238 @@
+package langgraph
+
+import (
+	"strconv"
+
+	"github.com/usher-authz/usher/policy"
+)
+
+// systemAssistant waives assistants:read for the assistants that the server makes itself, one for each graph: it fires
+// no event for those.
+var systemAssistant = map[string]string{"created_by": "system"}
+
+func listRuns(in policy.Input) ([]policy.Operation, error) {
+	id, _, err := thread(in)
+	if err != nil {
+		return nil, err
+	}
+	return []policy.Operation{read(id), on("search", id, map[string]any{"thread_id": id, "metadata": map[string]any{}})}, nil
+}
+
+// run returns the ids of the path.
+func run(in policy.Input) (threadID, runID string, err error) {
+	threadID, _, err = thread(in)
+	if err != nil {
+		return "", "", err
+	}
+	runID = in.Param("run_id")
+	return threadID, runID, uuid("run_id", runID)
+}
+
+func readRun(in policy.Input) ([]policy.Operation, error) {
+	id, runID, err := run(in)
+	if err != nil {
+		return nil, err
+	}
+	op := read(id)
+	// The JS server streams any run under any thread's path.
+	op.Requires = []policy.Ref{runRef(id, runID)}
+	return []policy.Operation{op}, nil
+}
+
+func cancelRun(in policy.Input) ([]policy.Operation, error) {
+	id, runID, err := run(in)
+	if err != nil {
+		return nil, err
+	}
+	action, err := in.Single("action")
+	if err != nil {
+		return nil, err
+	}
+	if action == "" {
+		action = "interrupt"
+	}
+	op := on("update", id, map[string]any{"thread_id": id, "action": action, "metadata": map[string]any{"run_ids": []any{runID}, "status": nil}})
+	op.MismatchDetail = noRuns
+	op.Requires = []policy.Ref{runRef(id, runID)}
+	return []policy.Operation{op}, nil
+}
+
+func deleteRun(in policy.Input) ([]policy.Operation, error) {
+	id, runID, err := run(in)
+	if err != nil {
+		return nil, err
+	}
+	op := on("delete", id, map[string]any{"run_id": runID, "thread_id": id})
+	op.Requires = []policy.Ref{runRef(id, runID)}
+	return []policy.Operation{op}, nil
+}
+
+// cancelRuns is POST /runs/cancel: {thread_id, run_ids}, or {status}, which would cancel everybody's runs and carries
+// no metadata that could narrow it: a rule with a filter denies that form.
+func cancelRuns(in policy.Input) ([]policy.Operation, error) {
+	body, err := object(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	action, err := in.Single("action")
+	if err != nil {
+		return nil, err
+	}
+	if action == "" {
+		action = "interrupt"
+	}
+	value := map[string]any{"thread_id": nil, "action": action, "metadata": map[string]any{"run_ids": body["run_ids"], "status": body["status"]}}
+	op := policy.Operation{Resource: "threads", Action: "update", Value: value, MismatchDetail: noRuns, Unfilterable: true}
+	if body["thread_id"] == nil {
+		return []policy.Operation{op}, nil
+	}
+	id, ok := body["thread_id"].(string)
+	if !ok {
+		return nil, bad("thread_id must be a string.")
+	}
+	if err := uuid("thread_id", id); err != nil {
+		return nil, err
+	}
+	if body["status"] != nil {
+		return nil, bad("Give status, or thread_id and run_ids, not both.")
+	}
+	ids, ok := body["run_ids"].([]any)
+	if !ok || len(ids) == 0 {
+		return nil, bad("run_ids must be a list of at least one id.")
+	}
+	for _, v := range ids {
+		runID, _ := v.(string)
+		if err := uuid("run_id", runID); err != nil {
+			return nil, err
+		}
+		op.Requires = append(op.Requires, runRef(id, runID))
+	}
+	value["thread_id"], op.Object, op.Unfilterable = id, threadRef(id), false
+	return []policy.Operation{op}, nil
+}
+
+// runValue is what a handler gets for create_run.
+func runValue(body map[string]any, thread any, ifNotExists string) map[string]any {
+	temporary := thread == nil && or(body["on_completion"], "delete") == any("delete")
+	return map[string]any{
+		"thread_id": thread, "assistant_id": body["assistant_id"], "run_id": nil, "status": "pending",
+		"metadata":                   or(body["metadata"], map[string]any{}),
+		"prevent_insert_if_inflight": body["multitask_strategy"] == any("reject"),
+		"multitask_strategy":         or(body["multitask_strategy"], "enqueue"),
+		"if_not_exists":              or(body["if_not_exists"], ifNotExists),
+		"after_seconds":              or(body["after_seconds"], int64(0)),
+		"kwargs": map[string]any{
+			"input": body["input"], "command": body["command"], "config": or(body["config"], map[string]any{}),
+			"context": or(body["context"], map[string]any{}), "stream_mode": or(body["stream_mode"], []any{"values"}),
+			"interrupt_before": body["interrupt_before"], "interrupt_after": body["interrupt_after"], "webhook": body["webhook"],
+			"feedback_keys": body["feedback_keys"], "temporary": temporary, "subgraphs": or(body["stream_subgraphs"], false),
+			"resumable": or(body["stream_resumable"], false), "checkpoint_during": body["checkpoint_during"], "durability": body["durability"],
+		},
+	}
+}
+
+// runOps are the events of one run whose body stands at `at`.
+func runOps(body map[string]any, threadID string, at []string, follows bool, ifNotExists string) ([]policy.Operation, error) {
+	md, err := member(body, "metadata")
+	if err != nil {
+		return nil, err
+	}
+	id, ok := body["assistant_id"].(string)
+	if !ok {
+		return nil, bad("assistant_id must be a string.")
+	}
+	assistant, err := runAssistant(id)
+	if err != nil {
+		return nil, err
+	}
+	create := policy.Operation{
+		Resource: "threads", Action: "create_run", Stamps: true, Metadata: append(at[:len(at):len(at)], "metadata"), BodyMetadata: md,
+		MismatchDetail: noThreadOrRunable, Creates: true,
+	}
+	if threadID == "" {
+		create.Value = runValue(body, nil, ifNotExists)
+	} else {
+		create.Value = runValue(body, threadID, ifNotExists)
+		create.Object = threadRef(threadID)
+		create.Creates = body["if_not_exists"] == any("create")
+	}
+	ops := []policy.Operation{create, assistant}
+	if follows {
+		ops = append(ops, policy.Operation{
+			Resource: "threads", Action: "read", Value: map[string]any{"thread_id": create.Value.(map[string]any)["thread_id"]},
+			Object: create.Object, Fresh: create.Creates, Metadata: create.Metadata, BodyMetadata: md, MismatchDetail: noThreadOrRunable,
+		})
+	}
+	return ops, nil
+}
+
+func runAssistant(id string) (policy.Operation, error) {
+	if err := assistantID(id); err != nil {
+		return policy.Operation{}, err
+	}
+	return policy.Operation{
+		Resource: "assistants", Action: "read", Value: map[string]any{"assistant_id": id}, Object: assistantRef(id),
+		MismatchDetail: noThreadOrRunable, Waiver: systemAssistant,
+	}, nil
+}
+
+func createRun(follows bool) func(policy.Input) ([]policy.Operation, error) {
+	return func(in policy.Input) ([]policy.Operation, error) {
+		id, body, err := thread(in)
+		if err != nil {
+			return nil, err
+		}
+		return runOps(body, id, nil, follows, "reject")
+	}
+}
+
+func createStatelessRun(follows bool) func(policy.Input) ([]policy.Operation, error) {
+	return func(in policy.Input) ([]policy.Operation, error) {
+		body, err := object(in.Body)
+		if err != nil {
+			return nil, err
+		}
+		if err := guard(body, ""); err != nil {
+			return nil, err
+		}
+		if body["thread_id"] != nil {
+			return nil, bad("A stateless run names no thread.")
+		}
+		ifNotExists := "reject"
+		if follows {
+			ifNotExists = "create"
+		}
+		return runOps(body, "", nil, follows, ifNotExists)
+	}
+}
+
+func createRunBatch(in policy.Input) ([]policy.Operation, error) {
+	list, ok := in.Body.([]any)
+	if !ok || len(list) == 0 {
+		return nil, bad("The body must be a list of at least one run.")
+	}
+	var ops []policy.Operation
+	for i, item := range list {
+		body, ok := item.(map[string]any)
+		if !ok {
+			return nil, bad("The body must be a list of runs.")
+		}
+		threadID := ""
+		if v := body["thread_id"]; v != nil {
+			id, _ := v.(string)
+			if err := uuid("thread_id", id); err != nil {
+				return nil, err
+			}
+			threadID = id
+		}
+		if err := guard(body, threadID); err != nil {
+			return nil, err
+		}
+		more, err := runOps(body, threadID, []string{strconv.Itoa(i)}, false, "reject")
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, more...)
+	}
+	return ops, nil
+}
