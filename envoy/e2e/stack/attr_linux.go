@@ -1,0 +1,9 @@
+package stack
+
+import "syscall"
+
+// ownGroup puts a part into a process group of its own, so that Ctrl-C reaches only us and we can end the part with all
+// its children. Should we die without a word, the kernel asks the part to end.
+func ownGroup() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+}

@@ -1,0 +1,139 @@
+package stack
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Gate is an usher with the Envoy before it, on ports of its own.
+type Gate struct {
+	Usher *Part
+	Envoy *Part
+
+	// URL is where clients go.
+	URL string
+	// Manifest is the path of the policy, which may be rewritten while usher runs.
+	Manifest string
+	// UsherAdmin is the URL of usher's /healthz, /readyz and /metrics, EnvoyAdmin that of Envoy's admin pages.
+	UsherAdmin string
+	EnvoyAdmin string
+
+	stack *Stack
+	name  string
+	grpc  string // usher's ext_authz address
+}
+
+// NewGate starts a gate before a backend, with the example's policy. The name is for log files.
+func (s *Stack) NewGate(ctx context.Context, name, backend string) (*Gate, error) {
+	text, err := manifest(s.root, s.Issuer, backend)
+	if err != nil {
+		return nil, err
+	}
+	return s.NewGateWith(ctx, name, text)
+}
+
+// NewGateWith is NewGate with manifests of one's own.
+func (s *Stack) NewGateWith(ctx context.Context, name, manifests string) (*Gate, error) {
+	addresses, err := freeAddresses(2)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gate{
+		Manifest:   filepath.Join(s.Dir, name+".yaml"),
+		UsherAdmin: "http://" + addresses[1],
+		stack:      s,
+		name:       name,
+		grpc:       addresses[0],
+	}
+	if err := os.WriteFile(g.Manifest, []byte(manifests), 0o600); err != nil {
+		return nil, err
+	}
+	g.Usher = s.part(&Part{
+		Name: "usher-" + name,
+		command: []string{s.Usher, "serve", "--config", g.Manifest, "--grpc-address", g.grpc,
+			"--admin-address", addresses[1], "--log-level", "info", "--log-format", "json"},
+		ready: answers200(g.UsherAdmin + "/readyz"),
+	})
+	s.say("usher (%s) starts at %s", name, g.grpc)
+	if err := g.Usher.Start(ctx); err != nil {
+		return nil, err
+	}
+	return g, g.addEnvoy(ctx, "envoy-"+name, nil)
+}
+
+// WithEnvoy returns a gate with the same usher, and a further Envoy whose generated configuration is changed by edit.
+func (g *Gate) WithEnvoy(ctx context.Context, name string, edit func(bootstrap map[string]any) error) (*Gate, error) {
+	other := *g
+	other.Envoy = nil
+	return &other, other.addEnvoy(ctx, "envoy-"+name, edit)
+}
+
+// addEnvoy starts an Envoy with what `usher envoy` writes. Without an edit it is run as it was written.
+func (g *Gate) addEnvoy(ctx context.Context, name string, edit func(map[string]any) error) error {
+	addresses, err := freeAddresses(2)
+	if err != nil {
+		return err
+	}
+	bootstrap, err := g.Bootstrap(ctx, addresses[0], addresses[1])
+	if err != nil {
+		return err
+	}
+	if edit != nil {
+		var parsed map[string]any
+		if err := yaml.Unmarshal(bootstrap, &parsed); err != nil {
+			return fmt.Errorf("read the generated bootstrap: %w", err)
+		}
+		if err := edit(parsed); err != nil {
+			return err
+		}
+		if bootstrap, err = yaml.Marshal(parsed); err != nil {
+			return fmt.Errorf("write the changed bootstrap: %w", err)
+		}
+	}
+	file := filepath.Join(g.stack.Dir, name+".yaml")
+	if err := os.WriteFile(file, bootstrap, 0o600); err != nil {
+		return err
+	}
+	g.URL, g.EnvoyAdmin = "http://"+addresses[0], "http://"+addresses[1]
+	g.Envoy = g.stack.part(&Part{
+		Name:    name,
+		command: []string{g.stack.tools.envoy, "-c", file, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warn"},
+		ready:   answers200(g.EnvoyAdmin + "/ready"),
+	})
+	g.stack.say("Envoy (%s) starts at %s", name, g.URL)
+	if err := g.Envoy.Start(ctx); err != nil {
+		return err
+	}
+	return g.Ready(ctx)
+}
+
+// Ready returns when a public route is answered through the gate: Envoy has found usher and the backend.
+func (g *Gate) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	ready := answers200(g.URL + "/ok")
+	if err := poll(ctx, func() error { return ready(ctx) }); err != nil {
+		return fmt.Errorf("reach the backend through %s: %w\n%s\n%s", g.Envoy.Name, err, g.Usher.Tail(), g.Envoy.Tail())
+	}
+	return nil
+}
+
+// Bootstrap returns what `usher envoy` writes for this gate and these two addresses.
+func (g *Gate) Bootstrap(ctx context.Context, listen, admin string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, g.stack.Usher, "envoy", "--config", g.Manifest, "--format", "bootstrap", //nolint:gosec // our own binary
+		"--listen-address", listen, "--usher-address", g.grpc, "--envoy-admin-address", admin)
+	cmd.Env = environment(g.stack.Dir)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("write Envoy's configuration: usher envoy: %w\n%s", err, strings.TrimSpace(errOut.String()))
+	}
+	return out.Bytes(), nil
+}
