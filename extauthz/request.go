@@ -1,0 +1,293 @@
+package extauthz
+
+import (
+	"encoding/pem"
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/usher-authz/usher/extauthz/token"
+	"github.com/usher-authz/usher/policy"
+)
+
+// request is a CheckRequest decoded so that each byte has one reading: what could be read in two ways is refused.
+type request struct {
+	method  string
+	target  string // :path as Envoy sends it, with query
+	path    string // decoded, without query
+	query   string // raw
+	host    string // lower-case, without port
+	scheme  string
+	policy  string // named by context_extensions; empty: by host
+	address string // of the peer, as Envoy saw it
+	headers headers
+	attrs   *authv3.AttributeContext
+}
+
+// maxTarget bounds :path in bytes.
+const maxTarget = 16 << 10
+
+func badRequest(detail string) *policy.Refusal {
+	return &policy.Refusal{Outcome: policy.BadRequest, Detail: detail}
+}
+
+// decode reads a CheckRequest. Fields count, not the pseudo-headers in the map, which a caller could make differ.
+func decode(check *authv3.CheckRequest) (request, error) {
+	attrs := check.GetAttributes()
+	http := attrs.GetRequest().GetHttp()
+	if http == nil {
+		return request{}, badRequest("The check carries no HTTP request.")
+	}
+	r := request{attrs: attrs, method: http.GetMethod(), target: http.GetPath(), scheme: http.GetScheme(), policy: attrs.GetContextExtensions()["policy"]}
+	r.address = attrs.GetSource().GetAddress().GetSocketAddress().GetAddress()
+	if len(http.GetHeaders()) > 0 && len(http.GetHeaderMap().GetHeaders()) > 0 {
+		return r, badRequest("The check carries its headers in two forms.")
+	}
+	r.headers = headers{joined: http.GetHeaders(), raw: http.GetHeaderMap().GetHeaders()}
+	if !isMethod(r.method) {
+		return r, badRequest("The method is malformed.")
+	}
+	var ok bool
+	if r.host, ok = hostName(http.GetHost()); !ok {
+		return r, badRequest("The host is malformed.")
+	}
+	raw, query, _ := strings.Cut(r.target, "?")
+	r.query = query
+	if !plain(r.target) {
+		return r, errPath
+	}
+	var err error
+	r.path, err = decodePath(raw)
+	return r, err
+}
+
+var errPath = badRequest("The path is malformed.")
+
+// isMethod accepts capital letters only: methods are case-sensitive (RFC 9110, section 9.1), and a backend that folds
+// case would read another one.
+func isMethod(m string) bool {
+	for i := 0; i < len(m); i++ {
+		if c := m[i]; !(c >= 'A' && c <= 'Z' || c == '-') {
+			return false
+		}
+	}
+	return m != "" && len(m) <= 32
+}
+
+// hostName returns the lower-case name of an authority without its port. User information, white space and whatever
+// else no host name has is malformed, as it could make two readers see two hosts (RFC 9110, section 4.2.4).
+func hostName(authority string) (string, bool) {
+	name, port := authority, ""
+	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
+		name, port = authority[:i], authority[i+1:]
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil || port[0] == '+' {
+			return "", false
+		}
+	}
+	if literal, ok := strings.CutPrefix(name, "["); ok {
+		literal, ok = strings.CutSuffix(literal, "]")
+		if !ok || literal == "" || strings.Trim(literal, "0123456789abcdefABCDEF:.") != "" {
+			return "", false
+		}
+		return strings.ToLower(name), true
+	}
+	if name == "" || len(name) > 253 || name[0] == '.' || name[len(name)-1] == '.' {
+		return "", false
+	}
+	lower := true
+	for i := 0; i < len(name); i++ {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':
+		case c >= 'A' && c <= 'Z':
+			lower = false
+		default:
+			return "", false
+		}
+	}
+	if !lower {
+		name = strings.ToLower(name)
+	}
+	return name, true
+}
+
+// plain reports whether a request target has only visible ASCII without fragment and backslash (RFC 9112, section 3.2).
+func plain(target string) bool {
+	if len(target) > maxTarget {
+		return false
+	}
+	for i := 0; i < len(target); i++ {
+		if c := target[i]; c <= ' ' || c >= 0x7f || c == '#' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// decodePath undoes percent-encoding once. A path that another reader could split, cut or walk differently is refused:
+// encoded slashes and percent signs, dot segments in whatever spelling, empty segments, path parameters, control bytes,
+// bytes that are not UTF-8 (CVE-2019-9901, CVE-2021-29492).
+func decodePath(raw string) (string, error) {
+	if raw == "" || raw[0] != '/' {
+		return "", errPath
+	}
+	path := raw
+	if strings.IndexByte(raw, '%') >= 0 {
+		decoded := make([]byte, 0, len(raw))
+		for i := 0; i < len(raw); i++ {
+			c := raw[i]
+			if c == '%' {
+				if i+2 >= len(raw) {
+					return "", errPath
+				}
+				high, low := unhex(raw[i+1]), unhex(raw[i+2])
+				if high < 0 || low < 0 {
+					return "", errPath
+				}
+				c = byte(high<<4 | low)
+				if c < ' ' || c == 0x7f || c == '/' || c == '\\' || c == '%' {
+					return "", errPath
+				}
+				i += 2
+			}
+			decoded = append(decoded, c)
+		}
+		if !utf8.Valid(decoded) {
+			return "", errPath
+		}
+		path = string(decoded)
+	}
+	if strings.IndexByte(raw, ';') >= 0 {
+		return "", errPath
+	}
+	rest := path[1:]
+	for {
+		segment, tail, more := strings.Cut(rest, "/")
+		if segment == "." || segment == ".." || segment == "" && more {
+			return "", errPath
+		}
+		if !more {
+			return path, nil
+		}
+		rest = tail
+	}
+}
+
+func unhex(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c >= 'a' && c <= 'f':
+		return int(c-'a') + 10
+	case c >= 'A' && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}
+
+// credential reads the one Authorization header (RFC 6750, section 2.1; RFC 9449, section 7.1), and what binds a token to
+// its sender. Without a header, or with another scheme, the challenge says no more (RFC 6750, section 3).
+func (r *request) credential() (token.Credential, error) {
+	value, count := r.headers.get("authorization")
+	switch {
+	case count == 0:
+		return token.Credential{}, &policy.Refusal{Outcome: policy.Unauthenticated, Detail: "A bearer token is needed."}
+	case count > 1:
+		return token.Credential{}, badToken("More than one Authorization header.")
+	}
+	scheme, text, found := strings.Cut(value, " ")
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		scheme = "Bearer"
+	case strings.EqualFold(scheme, "DPoP"):
+		scheme = "DPoP"
+	default:
+		return token.Credential{}, &policy.Refusal{Outcome: policy.Unauthenticated, Detail: "A bearer token is needed."}
+	}
+	text = strings.TrimLeft(text, " ")
+	if !found || !isToken68(text) {
+		return token.Credential{}, badToken("The Authorization header is malformed.")
+	}
+	c := token.Credential{Scheme: scheme, Token: text, Method: r.method}
+	if proofs := r.headers.all("dpop"); len(proofs) > 0 {
+		c.Proofs = proofs
+		raw, _, _ := strings.Cut(r.target, "?")
+		c.URL = r.scheme + "://" + r.attrs.GetRequest().GetHttp().GetHost() + raw
+	}
+	if text := r.attrs.GetSource().GetCertificate(); text != "" {
+		c.Certificate = leaf(text)
+	}
+	return c, nil
+}
+
+func badToken(detail string) *policy.Refusal {
+	return &policy.Refusal{Outcome: policy.Unauthenticated, Detail: detail, Challenge: `error="invalid_token"`}
+}
+
+// isToken68 reports whether text is a b64token (RFC 6750, section 2.1).
+func isToken68(text string) bool {
+	body := strings.TrimRight(text, "=")
+	for i := 0; i < len(body); i++ {
+		c := body[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~' || c == '+' || c == '/') {
+			return false
+		}
+	}
+	return body != ""
+}
+
+// leaf returns the DER of the client's certificate from Envoy's URL-encoded PEM, undone as of a path, so that a plus
+// sign stays one; nil if it cannot be read.
+func leaf(text string) []byte {
+	decoded, err := url.PathUnescape(text)
+	if err != nil {
+		return nil
+	}
+	block, _ := pem.Decode([]byte(decoded))
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil
+	}
+	return block.Bytes
+}
+
+// body returns the whole body for a route that needs it. One that Envoy cut off, did not send, or that is encoded cannot
+// be decided on.
+func (r *request) body() ([]byte, error) {
+	http := r.attrs.GetRequest().GetHttp()
+	body := http.GetRawBody()
+	if len(body) > 0 && http.GetBody() != "" {
+		return nil, badRequest("The check carries its body in two forms.")
+	}
+	if len(body) == 0 && http.GetBody() != "" {
+		body = []byte(http.GetBody())
+	}
+	tooLarge := &policy.Refusal{Outcome: policy.TooLarge, Detail: "The body is larger than the gate reads.", Err: errors.New("body cut off by Envoy")}
+	for _, v := range r.headers.all("x-envoy-auth-partial-body") {
+		for _, part := range strings.Split(v, ",") {
+			if !strings.EqualFold(strings.TrimSpace(part), "false") {
+				return nil, tooLarge
+			}
+		}
+	}
+	lengths := r.headers.all("content-length")
+	for _, v := range lengths {
+		if n, err := strconv.ParseUint(v, 10, 63); err != nil || n != uint64(len(body)) {
+			return nil, tooLarge
+		}
+	}
+	if len(body) == 0 {
+		if _, chunked := r.headers.get("transfer-encoding"); chunked > 0 {
+			return nil, tooLarge
+		}
+		return nil, nil
+	}
+	for _, v := range r.headers.all("content-encoding") {
+		if !strings.EqualFold(v, "identity") && v != "" {
+			return nil, &policy.Refusal{Outcome: policy.Encoded, Detail: "The body is encoded; send it plain."}
+		}
+	}
+	return body, nil
+}

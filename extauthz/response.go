@@ -1,0 +1,164 @@
+package extauthz
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/go-json-experiment/json/jsontext"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/usher-authz/usher/envoy/edit"
+	"github.com/usher-authz/usher/policy"
+)
+
+// answer is a decided request: what extauthz encodes, and no more than that.
+type answer struct {
+	outcome    policy.Outcome
+	detail     string
+	body       string   // with Answer
+	scopes     []string // with InsufficientScope
+	challenge  string
+	retryAfter time.Duration
+	metadata   string // URL of the RFC 9728 document, for challenges
+
+	set    []policy.Header
+	remove []string
+	edit   *structpb.Struct
+}
+
+// status is the one place where an outcome becomes an HTTP status. An outcome that it does not know is our own fault.
+func status(o policy.Outcome) (typev3.StatusCode, codes.Code) {
+	switch o {
+	case policy.Answer:
+		return typev3.StatusCode_OK, codes.PermissionDenied
+	case policy.Unauthenticated:
+		return typev3.StatusCode_Unauthorized, codes.Unauthenticated
+	case policy.InsufficientScope, policy.Forbidden:
+		return typev3.StatusCode_Forbidden, codes.PermissionDenied
+	case policy.NotFound:
+		return typev3.StatusCode_NotFound, codes.NotFound
+	case policy.Conflict:
+		return typev3.StatusCode_Conflict, codes.AlreadyExists
+	case policy.TooLarge:
+		return typev3.StatusCode_PayloadTooLarge, codes.ResourceExhausted
+	case policy.Encoded:
+		return typev3.StatusCode_UnsupportedMediaType, codes.InvalidArgument
+	case policy.BadRequest:
+		return typev3.StatusCode_BadRequest, codes.InvalidArgument
+	}
+	return typev3.StatusCode_ServiceUnavailable, codes.Unavailable
+}
+
+// encode makes the CheckResponse. Only an Allow becomes an OkResponse.
+func (a *answer) encode() *authv3.CheckResponse {
+	if a.outcome == policy.Allow {
+		return a.allow()
+	}
+	httpStatus, code := status(a.outcome)
+	denied := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: httpStatus}}
+	body := a.body
+	if a.outcome != policy.Answer {
+		body = detail(a.detail)
+	}
+	denied.Body = body
+	denied.Headers = append(denied.Headers, set("content-type", "application/json"))
+	switch httpStatus {
+	case typev3.StatusCode_Unauthorized:
+		denied.Headers = append(denied.Headers, set("www-authenticate", a.challengeOf("Bearer", a.challenge)))
+	case typev3.StatusCode_ServiceUnavailable:
+		seconds := max(1, int64((a.retryAfter+time.Second-1)/time.Second))
+		denied.Headers = append(denied.Headers, set("retry-after", strconv.FormatInt(seconds, 10)))
+	}
+	if a.outcome == policy.InsufficientScope {
+		denied.Headers = append(denied.Headers, set("www-authenticate", a.challengeOf("Bearer", `error="insufficient_scope", scope="`+scopeText(a.scopes)+`"`)))
+	}
+	return &authv3.CheckResponse{
+		Status:       &rpcstatus.Status{Code: int32(code)},
+		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
+	}
+}
+
+// allow makes the OkResponse. Every header is set with OVERWRITE_IF_EXISTS_OR_ADD, as Envoy 1.37.0 appended where the
+// action was left unset (envoy issue 43310), and no name is in both lists, as Envoy removes after it sets.
+func (a *answer) allow() *authv3.CheckResponse {
+	ok := &authv3.OkHttpResponse{HeadersToRemove: a.remove}
+	for _, h := range a.set {
+		if h.Value == "" {
+			ok.HeadersToRemove = append(ok.HeadersToRemove, h.Name)
+			continue
+		}
+		ok.Headers = append(ok.Headers, set(h.Name, h.Value))
+	}
+	response := &authv3.CheckResponse{
+		Status:       &rpcstatus.Status{Code: int32(codes.OK)},
+		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok},
+	}
+	if a.edit != nil {
+		ok.Headers = append(ok.Headers, set(":path", edit.ParkingPath))
+		response.DynamicMetadata = a.edit
+	}
+	return response
+}
+
+func set(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+// challengeOf is a WWW-Authenticate value (RFC 6750, section 3; RFC 9728, section 5.1).
+func (a *answer) challengeOf(scheme, params string) string {
+	if a.metadata != "" {
+		if params != "" {
+			params += ", "
+		}
+		params += `resource_metadata="` + a.metadata + `"`
+	}
+	if params == "" {
+		return scheme
+	}
+	return scheme + " " + params
+}
+
+// scopeText joins scopes, without the characters that a scope cannot have (RFC 6749, section 3.3).
+func scopeText(scopes []string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > 0x7e || r == '"' || r == '\\' {
+			return -1
+		}
+		return r
+	}, strings.Join(scopes, " "))
+}
+
+// detail is the body of a denial, as LangGraph's servers write it.
+func detail(text string) string {
+	if text == "" {
+		text = "Service Unavailable"
+	}
+	quoted, err := jsontext.AppendQuote([]byte(`{"detail":`), text)
+	if err != nil {
+		return `{"detail":"error"}`
+	}
+	return string(append(quoted, '}'))
+}
+
+// refusal turns an error into an answer: a *policy.Refusal as it says, anything else into our own fault.
+func refusal(err error) (answer, string) {
+	var r *policy.Refusal
+	if !errors.As(err, &r) || r.Outcome == policy.Allow || r.Outcome == policy.Answer {
+		return answer{outcome: policy.Undecided}, err.Error()
+	}
+	reason := r.Detail
+	if r.Err != nil {
+		reason = r.Err.Error()
+	}
+	return answer{outcome: r.Outcome, detail: r.Detail, challenge: r.Challenge, retryAfter: r.RetryAfter}, reason
+}

@@ -1,0 +1,271 @@
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/usher-authz/usher/envoy/edit"
+	"github.com/usher-authz/usher/policy"
+)
+
+// deadline bounds all I/O of one check: below the 200 ms after which Envoy gives up by default.
+const deadline = 160 * time.Millisecond
+
+// maxParallel bounds how many look-ups one request has under way.
+const maxParallel = 8
+
+// Options configure a Server. The zero value is safe: no log and the real clock.
+type Options struct {
+	Logger *zap.Logger
+	Now    func() time.Time
+}
+
+// Server answers checks. It is safe for concurrent use. Before the first Swap every check is answered 503.
+type Server struct {
+	authv3.UnimplementedAuthorizationServer
+
+	state  atomic.Pointer[State]
+	log    *zap.Logger
+	now    func() time.Time
+	panics atomic.Uint64
+	checks [16]atomic.Uint64 // by outcome
+}
+
+// New returns a server without a State.
+func New(o Options) *Server {
+	s := &Server{log: o.Logger, now: o.Now}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s
+}
+
+// Swap puts a State in force for every check that begins afterwards; checks in flight finish with the one they began with.
+// A State that names a verifier it does not have is refused, and the old one stays.
+func (s *Server) Swap(next *State) error {
+	if err := next.prepare(); err != nil {
+		return fmt.Errorf("swap state: %w", err)
+	}
+	s.state.Store(next)
+	return nil
+}
+
+// Counts returns how many checks ended in each outcome, and how many of them were panics. The counts only grow.
+func (s *Server) Counts() (outcomes map[policy.Outcome]uint64, panics uint64) {
+	outcomes = map[policy.Outcome]uint64{}
+	for o := range s.checks {
+		if n := s.checks[o].Load(); n > 0 {
+			outcomes[policy.Outcome(o)] = n
+		}
+	}
+	return outcomes, s.panics.Load()
+}
+
+// Check decides one request. It never returns an error: Envoy would treat one as a failure of the service, which
+// failure_mode_allow turns into a pass.
+func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (response *authv3.CheckResponse, err error) {
+	start := time.Now()
+	rec := &record{}
+	var a answer
+	defer func() {
+		if p := recover(); p != nil {
+			s.panics.Add(1)
+			s.log.Error("panic in a check; answered 503", zap.String("panic", fmt.Sprintf("%T", p)), zap.ByteString("stack", debug.Stack()))
+			a = answer{outcome: policy.Undecided}
+			rec.reason = "panic"
+			response, err = a.encode(), nil
+		}
+		rec.outcome = a.outcome
+		s.checks[a.outcome].Add(1)
+		code, _ := status(a.outcome)
+		if rec.status = int(code); a.outcome == policy.Allow {
+			rec.status = 200
+		}
+		rec.latency = time.Since(start)
+		rec.write(s.log)
+	}()
+	a = s.decide(ctx, check, rec)
+	return a.encode(), nil
+}
+
+// decide takes the request its one way.
+func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *record) answer {
+	fail := func(p *policy.Policy, err error) answer {
+		a, reason := refusal(err)
+		if p != nil {
+			a.metadata = p.ResourceURL
+		}
+		rec.reason = reason
+		return a
+	}
+	state := s.state.Load()
+	if state == nil {
+		return fail(nil, &policy.Refusal{Outcome: policy.Unavailable, Detail: "Not ready.", Err: errors.New("no policies yet")})
+	}
+	r, err := decode(check)
+	rec.host, rec.method, rec.path = r.host, r.method, r.path
+	rec.requestID, _ = r.headers.get("x-request-id")
+	if err != nil {
+		return fail(nil, err)
+	}
+
+	p := state.Policies.Match(r.host, r.policy)
+	if p == nil {
+		if r.policy != "" {
+			return fail(nil, fmt.Errorf("context_extensions name policy %q, which does not exist", r.policy))
+		}
+		return fail(nil, &policy.Refusal{Outcome: policy.NotFound, Detail: "Not Found", Err: errors.New("no policy guards this host")})
+	}
+	rec.policy = p.Name
+
+	route, unknown := p.Route(r.method, r.path)
+	if unknown == nil {
+		rec.route = route.Pattern
+		if route.Public {
+			return s.public(p, &r)
+		}
+	}
+
+	credential, err := r.credential()
+	if err != nil {
+		return fail(p, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	id, err := state.chosen[p].Verify(ctx, credential)
+	if err != nil {
+		return fail(p, err)
+	}
+	if id == nil || id.Name == "" {
+		return fail(p, errors.New("verifier returned no identity"))
+	}
+	rec.user = id.Name
+	if unknown != nil {
+		return fail(p, unknown)
+	}
+
+	var body []byte
+	if route.NeedsBody {
+		if body, err = r.body(); err != nil {
+			return fail(p, err)
+		}
+	}
+	ops, err := route.Operations(r.query, body)
+	if err != nil {
+		return fail(p, err)
+	}
+	rec.operations = ops
+	d := p.Decide(policy.Facts{
+		Identity: id, Now: s.now(),
+		Request: &policy.Request{Method: r.method, Path: r.path, Host: r.host, RemoteAddress: r.address, Query: r.query, Headers: r.headers.visible},
+	}, ops)
+	if len(d.Needs) > 0 {
+		found, err := find(ctx, state.Lookups[p.Name], d.Needs)
+		if err != nil {
+			rec.rule = d.Rule
+			return fail(p, err)
+		}
+		d = d.Resolve(found)
+	}
+	rec.rule, rec.reason = d.Rule, d.Reason
+	if d.Outcome != policy.Allow {
+		return answer{outcome: d.Outcome, detail: d.Detail, body: d.Body, scopes: d.Scopes, metadata: p.ResourceURL}
+	}
+	forget(state.Lookups[p.Name], ops)
+	a := s.pass(p, &r, d.Headers)
+	if len(d.Edits) > 0 {
+		edited, err := edit.Apply(body, d.Edits)
+		if err != nil {
+			return fail(p, &policy.Refusal{Outcome: policy.BadRequest, Detail: "The body has no place for its metadata.", Err: fmt.Errorf("edit the body: %w", err)})
+		}
+		rec.edited = true
+		a.edit = edit.Metadata(r.target, edited)
+		if len(body) == 0 {
+			a.set = append(a.set[:len(a.set):len(a.set)], policy.Header{Name: "content-type", Value: "application/json"})
+		}
+	}
+	return a
+}
+
+// public lets a request pass without an identity, and without anything that looks like one.
+func (s *Server) public(p *policy.Policy, r *request) answer {
+	a := s.pass(p, r, nil)
+	for _, name := range p.HeaderNames() {
+		a.remove = append(a.remove, name)
+	}
+	return a
+}
+
+// pass makes the allowing answer: identity headers, and the removal of every client header that could be taken for one.
+func (s *Server) pass(p *policy.Policy, r *request, identity []policy.Header) answer {
+	a := answer{outcome: policy.Allow, set: identity}
+	a.remove = append(a.remove, p.RemovedAlways()...)
+	if !p.ForwardToken {
+		a.remove = append(a.remove, "authorization", "dpop")
+	}
+	r.headers.names(func(name string) {
+		if canonical := policy.CanonicalHeader(name); canonical != name && p.Removes(name) && !sameName(name, canonical) {
+			a.remove = append(a.remove, name)
+		}
+	})
+	return a
+}
+
+// sameName reports whether two names differ in case only, in which Envoy's headers are one.
+func sameName(name, canonical string) bool {
+	if len(name) != len(canonical) {
+		return false
+	}
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != canonical[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// find looks up every object, a few at a time.
+func find(ctx context.Context, l Lookup, needs []policy.Ref) ([]policy.Object, error) {
+	if l == nil {
+		return nil, errors.New("the policy has no backend to look objects up at")
+	}
+	found := make([]policy.Object, len(needs))
+	if len(needs) == 1 {
+		var err error
+		found[0], err = l.Get(ctx, needs[0])
+		return found, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxParallel)
+	for i, ref := range needs {
+		group.Go(func() (err error) {
+			found[i], err = l.Get(ctx, ref)
+			return err
+		})
+	}
+	return found, group.Wait()
+}
+
+// forget drops cached metadata of objects that the request may change.
+func forget(l Lookup, ops []policy.Operation) {
+	for i := range ops {
+		if op := &ops[i]; op.Action != "read" && op.Action != "search" && !op.Object.IsZero() && l != nil {
+			l.Forget(op.Object)
+		}
+	}
+}
