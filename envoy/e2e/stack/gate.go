@@ -41,6 +41,15 @@ func (s *Stack) NewGate(ctx context.Context, name, backend string) (*Gate, error
 
 // NewGateWith is NewGate with manifests of one's own.
 func (s *Stack) NewGateWith(ctx context.Context, name, manifests string) (*Gate, error) {
+	g, err := s.NewGateNotReady(ctx, name, manifests)
+	if err != nil {
+		return nil, err
+	}
+	return g, g.Ready(ctx)
+}
+
+// NewGateNotReady is NewGateWith for a backend that may not be there: it does not wait for an answer of it.
+func (s *Stack) NewGateNotReady(ctx context.Context, name, manifests string) (*Gate, error) {
 	addresses, err := freeAddresses(2)
 	if err != nil {
 		return nil, err
@@ -72,7 +81,10 @@ func (s *Stack) NewGateWith(ctx context.Context, name, manifests string) (*Gate,
 func (g *Gate) WithEnvoy(ctx context.Context, name string, edit func(bootstrap map[string]any) error) (*Gate, error) {
 	other := *g
 	other.Envoy = nil
-	return &other, other.addEnvoy(ctx, "envoy-"+name, edit)
+	if err := other.addEnvoy(ctx, "envoy-"+name, edit); err != nil {
+		return nil, err
+	}
+	return &other, other.Ready(ctx)
 }
 
 // addEnvoy starts an Envoy with what `usher envoy` writes. Without an edit it is run as it was written.
@@ -108,10 +120,7 @@ func (g *Gate) addEnvoy(ctx context.Context, name string, edit func(map[string]a
 		ready:   answers200(g.EnvoyAdmin + "/ready"),
 	})
 	g.stack.say("Envoy (%s) starts at %s", name, g.URL)
-	if err := g.Envoy.Start(ctx); err != nil {
-		return err
-	}
-	return g.Ready(ctx)
+	return g.Envoy.Start(ctx)
 }
 
 // Ready returns when a public route is answered through the gate: Envoy has found usher and the backend.

@@ -120,8 +120,12 @@ func (s *Stack) part(p *Part) *Part {
 	return p
 }
 
-// Build compiles usher.
+// Build compiles usher. With USHER_BINARY in the environment, that one is used instead.
 func (s *Stack) Build(ctx context.Context, race bool) error {
+	if path := os.Getenv("USHER_BINARY"); path != "" {
+		s.Usher = path
+		return nil
+	}
 	path, err := BuildUsher(ctx, s.root, s.Dir, race)
 	if err != nil {
 		return err
