@@ -365,7 +365,7 @@ func jsonValue(v ref.Val, depth int) (Value, error) {
 // at moves a CEL location (line from 1, column from 0, in characters) to its place in the manifest.
 func (t Text) at(line, column int) Position {
 	p := t.Pos
-	if p.Line == 0 || p.Column == 0 || line != 1 || column < 0 {
+	if p.Line == 0 || p.Column == 0 || p.Inexact || line != 1 || column < 0 {
 		return p
 	}
 	runes := []rune(t.Text)

@@ -13,6 +13,9 @@ type Position struct {
 	Column int    // from 1, in bytes; 0 if unknown
 	Path   string // the field, such as "spec.rules[1].filter.owner"
 	Source string // the text of that line, for the caret; may be empty
+	// Inexact says that what stands here is written otherwise in the source (escapes, folding), so that an offset into
+	// it says nothing about the column.
+	Inexact bool
 }
 
 // String returns file:line:column, as far as known.

@@ -4,11 +4,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Group and version of every kind of this package, and the name of its kinds.
+// Group and version of Usher's kinds, and the names of all kinds of this package; Secret is Kubernetes' own, apiVersion v1.
 const (
 	GroupVersion         = "usher.dev/v1alpha1"
 	KindIdentityProvider = "IdentityProvider"
 	KindAuthPolicy       = "AuthPolicy"
+	KindSecret           = "Secret"
 )
 
 // IdentityProvider is an authorization server, and how its tokens are validated.
@@ -47,7 +48,7 @@ type JWT struct {
 	Keys *JWKSet `json:"keys,omitempty"`
 	// SharedSecret is the HMAC secret of HS256, HS384 or HS512, for Supabase's legacy projects. Prefer sharedSecretRef.
 	SharedSecret string `json:"sharedSecret,omitempty"`
-	// SharedSecretRef names the Secret that holds it.
+	// SharedSecretRef names the Secret that holds it. Its default key is "sharedSecret".
 	SharedSecretRef *SecretKeyRef `json:"sharedSecretRef,omitempty"`
 	// Algorithms that are accepted. Default: RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA; with a shared
 	// secret: HS256.
@@ -68,7 +69,7 @@ type Introspection struct {
 	Endpoint string `json:"endpoint"`
 	// ClientID is Usher's client at the provider.
 	ClientID string `json:"clientID"`
-	// ClientSecretRef names the Secret that holds the client's secret. A plain string is a Secret's name, key "clientSecret".
+	// ClientSecretRef names the Secret that holds the client's secret. Its default key is "clientSecret".
 	ClientSecretRef SecretKeyRef `json:"clientSecretRef"`
 }
 
@@ -202,4 +203,6 @@ type Secret struct {
 	StringData map[string]string `json:"stringData,omitempty"`
 	// Type is not looked at.
 	Type string `json:"type,omitempty"`
+	// Immutable is not looked at.
+	Immutable bool `json:"immutable,omitempty"`
 }

@@ -1,0 +1,131 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/usher-authz/usher/policy"
+)
+
+// Parse reads the documents of one file, YAML or JSON, and finds all that is wrong with each by itself. Objects with
+// problems are among those returned, so that [Compile] can find what is wrong between objects in the same run; it
+// compiles nothing as long as one of them has a problem. file is used in positions only.
+func Parse(file string, text []byte) ([]Object, policy.Problems) {
+	src, chunks, problem := read(file, text)
+	if problem != nil {
+		return []Object{{Pos: problem.Pos, broken: true}}, policy.Problems{*problem}
+	}
+	var objects []Object
+	var problems policy.Problems
+	for _, c := range chunks {
+		os, ps := parseChunk(&src, c)
+		objects, problems = append(objects, os...), append(problems, ps...)
+	}
+	if len(objects) == 0 && len(problems) == 0 {
+		problems = policy.Problems{{Pos: src.top(), Found: "found no manifests", Want: oneOf(kinds()), Hint: "every document has apiVersion, kind, metadata and spec"}}
+	}
+	return objects, problems.Sort()
+}
+
+// parseChunk reads the documents of a chunk up to the first syntax error.
+func parseChunk(src *source, c chunk) (objects []Object, problems policy.Problems) {
+	secret := secretive(c.text)
+	decoder := yaml.NewDecoder(strings.NewReader(c.text))
+	for {
+		var document yaml.Node
+		err := decode(decoder, &document)
+		if errors.Is(err, io.EOF) {
+			return objects, problems
+		}
+		if err != nil {
+			p := syntaxProblem(src, c, err, secret)
+			return append(objects, Object{Pos: p.Pos, broken: true}), append(problems, p)
+		}
+		if document.Kind != yaml.DocumentNode || len(document.Content) != 1 || isNull(document.Content[0]) {
+			continue
+		}
+		b := builder{source: src, first: c.first, secret: secret}
+		tree := b.tree(document.Content[0], "", 0)
+		o, ps := newObject(tree)
+		o.broken = len(b.problems)+len(ps) > 0
+		objects, problems = append(objects, o), append(append(problems, b.problems...), ps...)
+	}
+}
+
+// decode reads one document; a panic of the reader is a text that cannot be read, not the end of the process.
+func decode(d *yaml.Decoder, into *yaml.Node) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("yaml: the text cannot be read")
+		}
+	}()
+	return d.Decode(into)
+}
+
+func isNull(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Style == 0 && n.Anchor == "" && n.ShortTag() == "!!null"
+}
+
+var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+// syntaxProblem gives a syntax error its place, as near as the reader knows it.
+func syntaxProblem(src *source, c chunk, err error, secret bool) policy.Problem {
+	text, line := err.Error(), 1
+	if m := yamlError.FindStringSubmatch(text); m != nil {
+		text = text[len(m[0]):]
+		if n, err := strconv.Atoi(m[1]); err == nil {
+			line = n
+		}
+	}
+	line = min(c.first+line, len(src.lines))
+	column := 0
+	if i := tab(src.lines[line-1]); i >= 0 {
+		p := policy.Problem{Pos: src.position(line, i+1, secret), Found: "found a tab in the indentation", Want: "spaces"}
+		return p
+	}
+	hint := ""
+	switch {
+	case strings.Contains(text, "mapping values are not allowed"):
+		hint = "a text that holds \": \" needs quotes; and the names of one object stand in one column"
+	case strings.Contains(text, "did not find expected key"), strings.Contains(text, "could not find expected ':'"):
+		hint = "look at the indentation and the quotes of this line and the one before"
+	case strings.Contains(text, "cannot start any token"):
+		hint = "a text that starts with @, ` or % needs quotes"
+	case strings.Contains(text, "unknown anchor"):
+		hint = "write the value out; a text that starts with * needs quotes"
+	}
+	return policy.Problem{Pos: src.position(line, column, secret), Found: "found what is not YAML: " + text, Hint: hint}
+}
+
+// tab returns where a tab stands in the indentation of a line, -1 if nowhere.
+func tab(line string) int {
+	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+	return strings.IndexByte(indent, '\t')
+}
+
+// found says what kind of value stands somewhere, without showing it.
+func found(t policy.Tree) string {
+	switch {
+	case t.IsObject:
+		return "an object"
+	case t.IsList:
+		return "a list"
+	case t.IsNull:
+		return "nothing"
+	}
+	switch t.Scalar.(type) {
+	case string:
+		return "a string"
+	case bool:
+		return "a boolean"
+	case int64, float64:
+		return "a number"
+	}
+	return fmt.Sprintf("a %T", t.Scalar)
+}
