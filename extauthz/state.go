@@ -3,6 +3,8 @@ package extauthz
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/usher-authz/usher/extauthz/lookup"
 	"github.com/usher-authz/usher/extauthz/token"
@@ -10,12 +12,15 @@ import (
 )
 
 // State is all that a decision depends on beside the request: compiled policies, the verifiers of their providers and
-// the look-ups at their backends. A Server swaps it whole, so that no request sees half of a change.
+// the look-ups at their backends. A Server swaps it whole, so that no request sees half of a change. It does not change
+// once it is in force.
 type State struct {
 	Policies  *policy.Snapshot
 	Verifiers map[string]token.Verifier // by provider
 	Lookups   map[string]Lookup         // by policy
 	chosen    map[*policy.Policy]token.Verifier
+	providers map[string]*provider
+	backends  map[string]*backend
 }
 
 // Lookup finds the metadata of objects at a backend.
@@ -27,7 +32,58 @@ type Lookup interface {
 	Forget(policy.Ref)
 }
 
-var _ Lookup = (*lookup.Client)(nil)
+// provider is a running verifier; states share one for as long as its specification is the same.
+type provider struct {
+	token.Provider
+	fingerprint string
+	start       sync.Once
+	cancel      context.CancelFunc
+	done        chan struct{}
+}
+
+type backend struct {
+	url    string
+	client *lookup.Client
+}
+
+// Build makes a State. What prev, which may be nil, has with the same specification is taken over, with its keys and
+// caches: a policy change empties nothing. Nothing is started, and nothing is fetched.
+func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Config, backends map[string]string) (*State, error) {
+	s := &State{
+		Policies: policies, Verifiers: map[string]token.Verifier{}, Lookups: map[string]Lookup{},
+		providers: map[string]*provider{}, backends: map[string]*backend{},
+	}
+	for name, config := range providers {
+		var p *provider
+		if prev != nil && config.Fingerprint != "" {
+			if old := prev.providers[name]; old != nil && old.fingerprint == config.Fingerprint {
+				p = old
+			}
+		}
+		if p == nil {
+			v, err := token.New(config)
+			if err != nil {
+				return nil, err
+			}
+			p = &provider{Provider: v, fingerprint: config.Fingerprint, done: make(chan struct{})}
+		}
+		s.providers[name], s.Verifiers[name] = p, p.Provider
+	}
+	for name, url := range backends {
+		var b *backend
+		if prev != nil && prev.backends[name] != nil && prev.backends[name].url == url {
+			b = prev.backends[name]
+		} else {
+			c, err := lookup.New(lookup.Config{BackendURL: url})
+			if err != nil {
+				return nil, fmt.Errorf("policy %q: %w", name, err)
+			}
+			b = &backend{url, c}
+		}
+		s.backends[name], s.Lookups[name] = b, b.client
+	}
+	return s, s.prepare()
+}
 
 // prepare joins the verifiers of each policy, once per State.
 func (s *State) prepare() error {
@@ -44,4 +100,54 @@ func (s *State) prepare() error {
 		s.chosen[p] = token.Choose(vs...)
 	}
 	return nil
+}
+
+// Start begins to fetch the providers' keys, until ctx ends or Stop. Providers that run already go on.
+func (s *State) Start(ctx context.Context) {
+	for _, p := range s.providers {
+		p.start.Do(func() {
+			ctx, cancel := context.WithCancel(ctx)
+			p.cancel = cancel
+			go func() {
+				defer close(p.done)
+				p.Run(ctx)
+			}()
+		})
+	}
+}
+
+// Stop ends the providers that next, which may be nil, does not share, and waits for them.
+func (s *State) Stop(next *State) {
+	for name, p := range s.providers {
+		if next != nil && next.providers[name] == p {
+			continue
+		}
+		p.start.Do(func() { close(p.done) }) // never started
+		if p.cancel != nil {
+			p.cancel()
+		}
+		<-p.done
+	}
+}
+
+// Status says how each provider is, by name.
+func (s *State) Status() map[string]token.Status {
+	out := make(map[string]token.Status, len(s.providers))
+	for name, p := range s.providers {
+		out[name] = p.Status()
+	}
+	return out
+}
+
+// Ready reports whether every provider of an Enforce policy can verify tokens.
+func (s *State) Ready() bool {
+	for _, p := range s.Policies.Policies() {
+		if p.Shadow {
+			continue
+		}
+		if slices.ContainsFunc(p.Providers, func(name string) bool { return !s.providers[name].Status().Ready }) {
+			return false
+		}
+	}
+	return true
 }

@@ -1,0 +1,106 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/usher-authz/usher/policy"
+)
+
+// Credential is what a request shows of its sender. The zero Credential is nothing.
+type Credential struct {
+	Scheme      string   // "Bearer" or "DPoP"
+	Token       string   // a b64token (RFC 6750, section 2.1)
+	Proofs      []string // values of the DPoP header, one for each header line
+	Method      string   // for DPoP: as the client sent it
+	URL         string   // for DPoP: as the client saw it, without query and fragment
+	Certificate []byte   // DER of the client's certificate as Envoy saw it; nil if none
+}
+
+// Verifier verifies credentials. It is safe for concurrent use. The error is a *policy.Refusal, or our own fault. A nil
+// error comes with an identity that is not nil.
+type Verifier interface {
+	Verify(context.Context, Credential) (*policy.Identity, error)
+}
+
+// Provider is the verifier of one IdentityProvider, with what runs in the background for it.
+type Provider interface {
+	Verifier
+	// Run keeps what Verify needs up to date until ctx ends.
+	Run(ctx context.Context)
+	// Status says how the provider is.
+	Status() Status
+}
+
+// New returns the verifier that c asks for. It does no I/O; the error names what is wrong in c.
+func New(c Config) (Provider, error) {
+	if c.Introspection != nil {
+		return newIntrospector(c)
+	}
+	return NewJWT(c)
+}
+
+// Config is the specification of one provider's tokens.
+type Config struct {
+	Name          string          // of the IdentityProvider
+	Issuer        string          // exact `iss`
+	Audiences     []string        // `aud` must hold one of them; not empty
+	JWKSURI       string          // keys are fetched there; empty: by discovery
+	JWKS          []byte          // a JWK set; nothing is fetched
+	SharedSecret  []byte          // for HMAC; nothing is fetched
+	Algorithms    []string        // accepted `alg`; empty: the asymmetric ones, or HS256 with a SharedSecret
+	Typ           []string        // accepted `typ`; empty: any
+	ClockSkew     time.Duration   // 0: 30 s
+	AllowHTTP     bool            // fetch keys over plain http
+	Identity      *policy.Mapping // claims -> identity; not nil
+	Introspection *Introspection  // opaque tokens, instead of JWTs
+	Fingerprint   string          // of the specification: a running verifier of an equal one can be kept
+
+	Now       func() time.Time  // nil: time.Now
+	Transport http.RoundTripper // nil: one of its own, without a proxy from the environment
+	Logger    *zap.Logger       // nil: no log
+}
+
+// Introspection is an RFC 7662 endpoint.
+type Introspection struct {
+	Endpoint, ClientID, ClientSecret string
+}
+
+// Status is how a provider is.
+type Status struct {
+	Ready   bool      `json:"ready"`             // it can verify tokens
+	Keys    int       `json:"keys"`              // that it holds
+	Fetched time.Time `json:"fetched,omitzero"`  // the last success
+	Problem string    `json:"problem,omitempty"` // of the last attempt, if it failed
+}
+
+const (
+	// maxToken bounds a token in bytes, before anything is decoded.
+	maxToken = 16 << 10
+	// defaultSkew is how far clocks may differ.
+	defaultSkew = 30 * time.Second
+)
+
+func invalid(description string, err error) error {
+	return &policy.Refusal{
+		Outcome: policy.Unauthenticated, Detail: description, Err: err,
+		Challenge: fmt.Sprintf(`error="invalid_token", error_description=%q`, description),
+	}
+}
+
+// bad refuses a token; the reason goes to the log, and holds no value of the token.
+func bad(reason string) error {
+	return invalid("The access token is not valid.", errors.New(reason))
+}
+
+func unavailable(provider string, err error) error {
+	return &policy.Refusal{
+		Outcome: policy.Unavailable, Detail: "The identity provider cannot be asked now.", RetryAfter: time.Second,
+		Err: fmt.Errorf("provider %q: %w", provider, err),
+	}
+}
