@@ -7,72 +7,82 @@ import (
 )
 
 // headers are a request's headers in whichever of Envoy's two forms they came: a map with equal names joined by a comma,
-// or the list that encode_raw_headers gives, with nothing joined. Names are compared without regard to case.
+// or the list that encode_raw_headers gives, with nothing joined. One pass takes what a decision may need; names are
+// compared without regard to case.
 type headers struct {
 	joined map[string]string
 	raw    []*corev3.HeaderValue
+
+	authorization, dpop                              []string
+	contentLength, contentEncoding, transferEncoding []string
+	partialBody                                      []string
+	requestID                                        string
+	contentType                                      bool
+	odd                                              []string // names with other bytes than lower-case letters, digits and hyphens
 }
 
-// get returns the first value of a header and how many there are.
-func (h headers) get(name string) (string, int) {
-	if h.joined != nil {
-		if v, ok := h.joined[name]; ok && !h.foldedTwice(name) {
-			return v, 1
+func readHeaders(joined map[string]string, raw []*corev3.HeaderValue) headers {
+	h := headers{joined: joined, raw: raw}
+	for name, v := range joined {
+		h.note(name, v, nil)
+	}
+	for _, v := range raw {
+		h.note(v.GetKey(), v.GetValue(), v.GetRawValue())
+	}
+	return h
+}
+
+func (h *headers) note(name, text string, raw []byte) {
+	if !isPlainName(name) {
+		if name != "" && name[0] != ':' {
+			h.odd = append(h.odd, name)
+		}
+		name = strings.ToLower(name)
+	}
+	var to *[]string
+	switch name {
+	case "authorization":
+		to = &h.authorization
+	case "dpop":
+		to = &h.dpop
+	case "content-length":
+		to = &h.contentLength
+	case "content-encoding":
+		to = &h.contentEncoding
+	case "transfer-encoding":
+		to = &h.transferEncoding
+	case "x-envoy-auth-partial-body":
+		to = &h.partialBody
+	case "x-request-id":
+		h.requestID = valueOf(text, raw)
+		return
+	case "content-type":
+		h.contentType = true
+		return
+	default:
+		return
+	}
+	*to = append(*to, valueOf(text, raw))
+}
+
+func valueOf(text string, raw []byte) string {
+	if len(raw) > 0 {
+		return string(raw)
+	}
+	return text
+}
+
+func isPlainName(name string) bool {
+	for i := 0; i < len(name); i++ {
+		if c := name[i]; !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-') {
+			return false
 		}
 	}
-	all := h.all(name)
-	if len(all) == 0 {
-		return "", 0
-	}
-	return all[0], len(all)
-}
-
-// foldedTwice reports whether the map holds the name in another spelling too, which Envoy never sends.
-func (h headers) foldedTwice(name string) bool {
-	n := 0
-	for k := range h.joined {
-		if len(k) == len(name) && strings.EqualFold(k, name) {
-			n++
-		}
-	}
-	return n > 1
-}
-
-// all returns every value of a header.
-func (h headers) all(name string) []string {
-	var out []string
-	for k, v := range h.joined {
-		if len(k) == len(name) && strings.EqualFold(k, name) {
-			out = append(out, v)
-		}
-	}
-	for _, v := range h.raw {
-		if len(v.GetKey()) == len(name) && strings.EqualFold(v.GetKey(), name) {
-			out = append(out, value(v))
-		}
-	}
-	return out
-}
-
-func value(v *corev3.HeaderValue) string {
-	if len(v.GetRawValue()) > 0 {
-		return string(v.GetRawValue())
-	}
-	return v.GetValue()
-}
-
-// names calls f for each name as it was sent.
-func (h headers) names(f func(string)) {
-	for k := range h.joined {
-		f(k)
-	}
-	for _, v := range h.raw {
-		f(v.GetKey())
-	}
+	return name != ""
 }
 
 // visible returns the headers for expressions: lower-case names, equal ones joined, without credentials and pseudo-headers.
-func (h headers) visible() map[string]string {
+func (h *headers) visible() map[string]string {
 	out := map[string]string{}
 	add := func(name, value string) {
 		name = strings.ToLower(name)
@@ -92,7 +102,7 @@ func (h headers) visible() map[string]string {
 		add(k, v)
 	}
 	for _, v := range h.raw {
-		add(v.GetKey(), value(v))
+		add(v.GetKey(), valueOf(v.GetValue(), v.GetRawValue()))
 	}
 	return out
 }

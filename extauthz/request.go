@@ -47,7 +47,7 @@ func decode(check *authv3.CheckRequest) (request, error) {
 	if len(http.GetHeaders()) > 0 && len(http.GetHeaderMap().GetHeaders()) > 0 {
 		return r, badRequest("The check carries its headers in two forms.")
 	}
-	r.headers = headers{joined: http.GetHeaders(), raw: http.GetHeaderMap().GetHeaders()}
+	r.headers = readHeaders(http.GetHeaders(), http.GetHeaderMap().GetHeaders())
 	if !isMethod(r.method) {
 		return r, badRequest("The method is malformed.")
 	}
@@ -191,14 +191,14 @@ func unhex(c byte) int {
 // credential reads the one Authorization header (RFC 6750, section 2.1; RFC 9449, section 7.1), and what binds a token to
 // its sender. Without a header, or with another scheme, the challenge says no more (RFC 6750, section 3).
 func (r *request) credential() (token.Credential, error) {
-	value, count := r.headers.get("authorization")
+	values := r.headers.authorization
 	switch {
-	case count == 0:
+	case len(values) == 0:
 		return token.Credential{}, &policy.Refusal{Outcome: policy.Unauthenticated, Detail: "A bearer token is needed."}
-	case count > 1:
+	case len(values) > 1:
 		return token.Credential{}, badToken("More than one Authorization header.")
 	}
-	scheme, text, found := strings.Cut(value, " ")
+	scheme, text, found := strings.Cut(values[0], " ")
 	switch {
 	case strings.EqualFold(scheme, "Bearer"):
 		scheme = "Bearer"
@@ -212,8 +212,8 @@ func (r *request) credential() (token.Credential, error) {
 		return token.Credential{}, badToken("The Authorization header is malformed.")
 	}
 	c := token.Credential{Scheme: scheme, Token: text, Method: r.method}
-	if proofs := r.headers.all("dpop"); len(proofs) > 0 {
-		c.Proofs = proofs
+	if len(r.headers.dpop) > 0 {
+		c.Proofs = r.headers.dpop
 		raw, _, _ := strings.Cut(r.target, "?")
 		c.URL = r.scheme + "://" + r.attrs.GetRequest().GetHttp().GetHost() + raw
 	}
@@ -265,26 +265,25 @@ func (r *request) body() ([]byte, error) {
 		body = []byte(http.GetBody())
 	}
 	tooLarge := &policy.Refusal{Outcome: policy.TooLarge, Detail: "The body is larger than the gate reads.", Err: errors.New("body cut off by Envoy")}
-	for _, v := range r.headers.all("x-envoy-auth-partial-body") {
+	for _, v := range r.headers.partialBody {
 		for _, part := range strings.Split(v, ",") {
 			if !strings.EqualFold(strings.TrimSpace(part), "false") {
 				return nil, tooLarge
 			}
 		}
 	}
-	lengths := r.headers.all("content-length")
-	for _, v := range lengths {
+	for _, v := range r.headers.contentLength {
 		if n, err := strconv.ParseUint(v, 10, 63); err != nil || n != uint64(len(body)) {
 			return nil, tooLarge
 		}
 	}
 	if len(body) == 0 {
-		if _, chunked := r.headers.get("transfer-encoding"); chunked > 0 {
+		if len(r.headers.transferEncoding) > 0 {
 			return nil, tooLarge
 		}
 		return nil, nil
 	}
-	for _, v := range r.headers.all("content-encoding") {
+	for _, v := range r.headers.contentEncoding {
 		if !strings.EqualFold(v, "identity") && v != "" {
 			return nil, &policy.Refusal{Outcome: policy.Encoded, Detail: "The body is encoded; send it plain."}
 		}

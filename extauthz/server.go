@@ -109,7 +109,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	}
 	r, err := decode(check)
 	rec.host, rec.method, rec.path = r.host, r.method, r.path
-	rec.requestID, _ = r.headers.get("x-request-id")
+	rec.requestID = r.headers.requestID
 	if err != nil {
 		return fail(nil, err)
 	}
@@ -185,7 +185,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		}
 		rec.edited = true
 		a.edit = edit.Metadata(r.target, edited)
-		if len(body) == 0 {
+		if !r.headers.contentType {
 			a.set = append(a.set[:len(a.set):len(a.set)], policy.Header{Name: "content-type", Value: "application/json"})
 		}
 	}
@@ -208,11 +208,11 @@ func (s *Server) pass(p *policy.Policy, r *request, identity []policy.Header) an
 	if !p.ForwardToken {
 		a.remove = append(a.remove, "authorization", "dpop")
 	}
-	r.headers.names(func(name string) {
-		if canonical := policy.CanonicalHeader(name); canonical != name && p.Removes(name) && !sameName(name, canonical) {
+	for _, name := range r.headers.odd {
+		if p.Removes(name) && !sameName(name, policy.CanonicalHeader(name)) {
 			a.remove = append(a.remove, name)
 		}
-	})
+	}
 	return a
 }
 
