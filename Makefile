@@ -44,7 +44,7 @@ unit: ## The unit tests without it, the quickest
 .PHONY: e2e
 e2e: tools ## The end-to-end tests: real Envoy, OpenID provider, LangGraph server and its JavaScript client
 	@echo '== end-to-end tests, with the race detector'
-	cd envoy/e2e && $(GO) test -race -count=1 -timeout 15m $(E2E) ./...
+	cd envoy/e2e && $(GO) test -race -count=1 -p 1 -timeout 15m $(E2E) ./...
 
 .PHONY: demo
 demo: tools ## The story of Alice and Bob, told on the real parts (KEEP=1 leaves them up)

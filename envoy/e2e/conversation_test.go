@@ -19,9 +19,11 @@ type fixture struct {
 	mark       string // in the thread's metadata
 	thread     string
 	run        string // finished
-	waiting    string // a run of the graph named gated that waits for its gate
 	checkpoint string
+	busy       string // another thread of hers, with a run that waits for its gate
+	waiting    string // that run
 	gate       *wordGate
+	text       string // what the caller writes wherever it can
 }
 
 func newFixture(ctx context.Context, t *testing.T) *fixture {
@@ -55,7 +57,8 @@ func newFixture(ctx context.Context, t *testing.T) *fixture {
 	var run struct {
 		ID string `json:"run_id"`
 	}
-	if err := sdk.Call(ctx, gate.URL, alice, &run, "runs.create", f.thread, "gated",
+	f.busy = newThread(ctx, t, alice, nil)
+	if err := sdk.Call(ctx, gate.URL, alice, &run, "runs.create", f.busy, "gated",
 		map[string]any{"input": f.gate.input("one", "two")}); err != nil {
 		t.Fatal(err)
 	}
@@ -165,18 +168,18 @@ var operations = []operation{
 	},
 	{
 		name: "cancel a run", call: "runs.cancel", others: http.StatusNotFound,
-		args: func(f *fixture) []any { return []any{f.thread, f.waiting, true} },
+		args: func(f *fixture) []any { return []any{f.busy, f.waiting, true} },
 	},
 	{
 		name: "update the metadata", call: "threads.update", others: http.StatusNotFound, owners: hasThread,
 		args: func(f *fixture) []any {
-			return []any{f.thread, map[string]any{"metadata": map[string]any{"seen": true}}}
+			return []any{f.thread, map[string]any{"metadata": map[string]any{"note": f.text}}}
 		},
 	},
 	{
 		name: "update the state", call: "threads.updateState", others: http.StatusNotFound,
 		args: func(f *fixture) []any {
-			return []any{f.thread, map[string]any{"values": question("planted"), "asNode": "answer"}}
+			return []any{f.thread, map[string]any{"values": question(f.text), "asNode": "answer"}}
 		},
 	},
 	{
@@ -199,25 +202,25 @@ var operations = []operation{
 	{
 		name: "start a run", call: "runs.create", others: http.StatusNotFound, owners: hasThread,
 		args: func(f *fixture) []any {
-			return []any{f.thread, "agent", map[string]any{"input": question("one"), "multitaskStrategy": "enqueue"}}
+			return []any{f.thread, "agent", map[string]any{"input": question(f.text), "multitaskStrategy": "enqueue"}}
 		},
 	},
 	{
 		name: "start a run on a thread to be created", call: "runs.create", others: http.StatusNotFound, owners: hasThread,
 		args: func(f *fixture) []any {
-			return []any{f.thread, "agent", map[string]any{"input": question("two"), "ifNotExists": "create", "multitaskStrategy": "enqueue"}}
+			return []any{f.thread, "agent", map[string]any{"input": question(f.text), "ifNotExists": "create", "multitaskStrategy": "enqueue"}}
 		},
 	},
 	{
 		name: "start a run and wait", call: "runs.wait", others: http.StatusNotFound,
 		args: func(f *fixture) []any {
-			return []any{f.thread, "agent", map[string]any{"input": question("three"), "multitaskStrategy": "enqueue"}}
+			return []any{f.thread, "agent", map[string]any{"input": question(f.text), "multitaskStrategy": "enqueue"}}
 		},
 	},
 	{
 		name: "start a run and stream", call: "runs.stream", others: http.StatusNotFound, stream: true,
 		args: func(f *fixture) []any {
-			return []any{f.thread, "agent", map[string]any{"input": question("four"), "streamMode": "values", "multitaskStrategy": "enqueue"}}
+			return []any{f.thread, "agent", map[string]any{"input": question(f.text), "streamMode": "values", "multitaskStrategy": "enqueue"}}
 		},
 	},
 	{
@@ -260,6 +263,8 @@ func TestAThreadIsItsOwnersAlone(t *testing.T) {
 	ctx := begin(t)
 	f := newFixture(ctx, t)
 
+	const planted = "planted by somebody else"
+	f.text = planted
 	for _, o := range operations {
 		t.Run("without a token nobody can "+o.name, func(t *testing.T) {
 			_, err := o.do(ctx, f, "")
@@ -279,14 +284,15 @@ func TestAThreadIsItsOwnersAlone(t *testing.T) {
 			}
 		})
 	}
+	f.text = "hers"
 	for _, o := range operations {
 		t.Run("Alice can "+o.name, func(t *testing.T) {
 			result, err := o.do(ctx, f, alice)
 			if got := status(t, err); got != http.StatusOK {
 				t.Fatalf("got %d: %v", got, err)
 			}
-			if strings.Contains(string(result), "planted by bob") {
-				t.Errorf("Bob left something: %s", result)
+			if strings.Contains(string(result), planted) {
+				t.Errorf("somebody left something: %s", result)
 			}
 			if o.owners != nil {
 				if err := o.owners(f, result); err != nil {

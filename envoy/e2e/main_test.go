@@ -173,7 +173,11 @@ func open(ctx context.Context, t *testing.T, g *stack.Gate, c call) *http.Respon
 
 func ask(ctx context.Context, t *testing.T, g *stack.Gate, c call) reply {
 	t.Helper()
-	res := open(ctx, t, g, c)
+	return read(t, c, open(ctx, t, g, c))
+}
+
+func read(t *testing.T, c call, res *http.Response) reply {
+	t.Helper()
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
@@ -185,11 +189,16 @@ func ask(ctx context.Context, t *testing.T, g *stack.Gate, c call) reply {
 // want asks and fails the test unless the answer has this status.
 func want(ctx context.Context, t *testing.T, g *stack.Gate, status int, c call) reply {
 	t.Helper()
-	r := ask(ctx, t, g, c)
-	if r.status != status {
-		t.Fatalf("%s %s: got %d, want %d: %.500s", c.method, c.path, r.status, status, r.body)
+	res := open(ctx, t, g, c)
+	if res.StatusCode != status {
+		defer res.Body.Close()
+		kind, b := res.Header.Get("Content-Type"), []byte(nil)
+		if !strings.HasPrefix(kind, "text/event-stream") { // which may have no end
+			b, _ = io.ReadAll(io.LimitReader(res.Body, 500))
+		}
+		t.Fatalf("%s %s: got %d, want %d: %s %s", c.method, c.path, res.StatusCode, status, kind, b)
 	}
-	return r
+	return read(t, c, res)
 }
 
 // status returns an SDK call's refusal, 200 if there was none.

@@ -84,9 +84,13 @@ func (s *screen) step(number int, heading string) {
 	s.line("  %s", s.paint(bold, fmt.Sprintf("%d. %s", number, heading)))
 }
 
-// request shows what the client sends.
-func (s *screen) request(text string) {
-	for i, l := range fold(text, width-5) {
+// request shows what the client sends, and in whose name.
+func (s *screen) request(text, who string) {
+	lines := fold(text, width-20)
+	for i, l := range lines {
+		if i == len(lines)-1 && who != "" {
+			l += "  " + s.paint(faint, "("+who+")")
+		}
 		s.line("  %s %s", s.paint(cyan, pick(i == 0, "→", " ")), l)
 	}
 }

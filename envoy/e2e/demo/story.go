@@ -307,7 +307,7 @@ func (t *teller) aliceReadsOnly(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a, err := t.ask(ctx, request{method: "POST", path: "/threads", as: t.readOnly, who: "Alice, read only", body: `{}`})
+	a, err := t.ask(ctx, request{method: "POST", path: "/threads", as: t.readOnly, who: "Alice", body: `{}`})
 	if err != nil {
 		return err
 	}
@@ -414,7 +414,7 @@ type thread struct {
 }
 
 func (t *teller) logIn(ctx context.Context, user stack.User, scopes ...string) (*stack.Token, error) {
-	t.screen.request(fmt.Sprintf("%s opens the provider's login page, types name and password, and allows the access", user.Name))
+	t.screen.request(fmt.Sprintf("%s opens the provider's login page, types name and password, and allows the access", user.Name), "")
 	token, err := t.stack.Login(ctx, user, scopes...)
 	if err != nil {
 		return nil, err
@@ -484,7 +484,7 @@ func (t *teller) open(ctx context.Context, r request) (*http.Response, error) {
 	shown := r.method + " " + r.path
 	for name, values := range r.header {
 		req.Header[name] = values
-		shown += fmt.Sprintf("  %s: %s", strings.ToLower(name), strings.Join(values, ", "))
+		shown += fmt.Sprintf(" %s: %s", strings.ToLower(name), strings.Join(values, ", "))
 	}
 	if r.as != nil {
 		req.Header.Set("Authorization", "Bearer "+r.as.Access)
@@ -493,7 +493,7 @@ func (t *teller) open(ctx context.Context, r request) (*http.Response, error) {
 		req.Header.Set("Content-Type", "application/json")
 		shown += "  " + r.body
 	}
-	t.screen.request(shown + pick(r.who == "", "  (no token)", "  ("+r.who+"'s token)"))
+	t.screen.request(shown, pick(r.who == "", "no token", r.who+"'s token"))
 	return client.Do(req)
 }
 
