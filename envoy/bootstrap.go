@@ -1,0 +1,288 @@
+package envoy
+
+import (
+	"bytes"
+	"cmp"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/usher-authz/usher/k8s/api/v1alpha1"
+)
+
+//go:embed edit.lua
+var editScript string
+
+//go:embed bootstrap.yaml.tmpl
+var bootstrapTemplate string
+
+// Bootstrap returns Envoy's whole configuration for these policies, as YAML with comments: one listener, a virtual host
+// for each Enforce policy that has hosts, and a cluster for Usher and for each backend. Shadow policies have no virtual
+// host, and neither has any host that no policy guards. The output depends on nothing but the arguments.
+//
+// The error names everything that is wrong at once, a line each. Bootstrap says only what concerns Envoy: whether a
+// policy is valid is for policy.New to say.
+func Bootstrap(policies []v1alpha1.AuthPolicy, o Options) ([]byte, error) {
+	b, err := newBootstrap(policies, o)
+	if err != nil {
+		return nil, err
+	}
+	t, err := template.New("bootstrap.yaml").Funcs(template.FuncMap{"q": quote, "list": list, "indent": indent}).Parse(bootstrapTemplate)
+	if err != nil {
+		return nil, fmt.Errorf("read the bootstrap's template: %w", err)
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, b); err != nil {
+		return nil, fmt.Errorf("write the bootstrap: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+// bootstrap is what the template shows.
+type bootstrap struct {
+	Listen             address
+	Admin              *address
+	TLS                *TLS
+	ClientCertificates bool
+	TrustedHops        uint32
+	MaxRequestBytes    uint32
+	BufferBytes        uint32
+	CheckTimeout       string
+	EditScript         string
+	CatchAll           bool
+	VirtualHosts       []virtualHost
+	Usher              endpoint
+	Backends           []backend
+}
+
+// virtualHost is a policy's.
+type virtualHost struct {
+	Name      string
+	Domains   []string
+	Cluster   string
+	CORS      *cors
+	NoBody    bool // no decision depends on a body
+	WebSocket bool // the API has LangGraph's websocket
+}
+
+// cors is spec.cors as Envoy spells it.
+type cors struct {
+	Origins                          []string
+	Methods, Headers, Expose, MaxAge string
+}
+
+func newBootstrap(policies []v1alpha1.AuthPolicy, o Options) (*bootstrap, error) {
+	b := &bootstrap{TLS: o.TLS, TrustedHops: o.TrustedHops, MaxRequestBytes: cmp.Or(o.MaxRequestBytes, defaultRequestBytes), EditScript: editScript}
+	var problems []error
+	check := func(what string, err error) {
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	var err error
+	b.Listen, err = parseListen(cmp.Or(o.ListenAddress, defaultListen))
+	check(fmt.Sprintf("listen address %q", o.ListenAddress), err)
+	b.Usher, err = parseEndpoint(cmp.Or(o.UsherAddress, defaultUsher))
+	check(fmt.Sprintf("usher's address %q", o.UsherAddress), err)
+	if o.AdminAddress != "" {
+		admin, err := parseListen(o.AdminAddress)
+		check(fmt.Sprintf("admin address %q", o.AdminAddress), err)
+		b.Admin = &admin
+	}
+	if b.MaxRequestBytes > maxRequestBytes {
+		check("largest request body", fmt.Errorf("%d bytes are more than %d", b.MaxRequestBytes, maxRequestBytes))
+	}
+	b.BufferBytes = b.MaxRequestBytes + editRoom
+	timeout := o.CheckTimeout
+	if timeout == 0 {
+		timeout = baseCheckTimeout + baseCheckTimeout*time.Duration(b.MaxRequestBytes>>20)
+	}
+	if timeout < time.Millisecond {
+		check("check timeout", fmt.Errorf("%v is less than a millisecond", timeout))
+	}
+	b.CheckTimeout = seconds(timeout)
+	if o.TLS != nil {
+		b.ClientCertificates = o.TLS.ClientCAFile != ""
+		if o.TLS.CertificateFile == "" || o.TLS.KeyFile == "" {
+			check("TLS", errors.New("expected a certificate file and a key file"))
+		}
+	}
+	problems = append(problems, b.addPolicies(policies, o)...)
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	return b, nil
+}
+
+// addPolicies adds a virtual host for each policy that guards hosts, and its backend's cluster.
+func (b *bootstrap) addPolicies(policies []v1alpha1.AuthPolicy, o Options) (problems []error) {
+	guards := map[string]string{} // host -> policy
+	clusters := map[string]bool{}
+	for _, p := range policies {
+		if p.Spec.Mode == v1alpha1.Shadow || len(p.Spec.Hosts) == 0 {
+			continue
+		}
+		problem := func(format string, a ...any) {
+			problems = append(problems, fmt.Errorf("policy %q: %w", policyName(&p), fmt.Errorf(format, a...)))
+		}
+		v := virtualHost{Name: policyName(&p), NoBody: p.Spec.API.Preset == "", WebSocket: p.Spec.API.Preset == "langgraph"}
+		for _, host := range p.Spec.Hosts {
+			domain, ok := domainOf(host)
+			if !ok {
+				problem("host %q: expected a name, an IP address, *.suffix or *", host)
+				continue
+			}
+			if other, taken := guards[domain]; taken {
+				problem("host %q is guarded by policy %q already", host, other)
+				continue
+			}
+			guards[domain] = v.Name
+			b.CatchAll = b.CatchAll || domain == "*"
+			v.Domains = append(v.Domains, domain)
+		}
+		address := o.BackendURL
+		if p.Spec.Backend != nil && p.Spec.Backend.URL != "" {
+			address = p.Spec.Backend.URL
+		}
+		backend, err := parseBackend(address, cmp.Or(o.BackendCAFile, defaultCAFile))
+		switch {
+		case address == "":
+			problem("no spec.backend.url: Envoy must know where to send what is allowed")
+		case err != nil:
+			problem("backend URL: %w", err)
+		case !clusters[backend.Name]:
+			clusters[backend.Name] = true
+			b.Backends = append(b.Backends, backend)
+		}
+		v.Cluster = backend.Name
+		if p.Spec.CORS != nil {
+			if v.CORS, err = corsOf(p.Spec.CORS); err != nil {
+				problem("%w", err)
+			}
+		}
+		b.VirtualHosts = append(b.VirtualHosts, v)
+	}
+	if len(b.VirtualHosts) == 0 && len(problems) == 0 {
+		problems = append(problems, errors.New("no policy guards a host: expected an AuthPolicy with mode Enforce and hosts"))
+	}
+	slices.SortFunc(b.VirtualHosts, func(x, y virtualHost) int { return strings.Compare(x.Name, y.Name) })
+	slices.SortFunc(b.Backends, func(x, y backend) int { return strings.Compare(x.Name, y.Name) })
+	return problems
+}
+
+func policyName(p *v1alpha1.AuthPolicy) string {
+	if p.Namespace != "" {
+		return p.Namespace + "/" + p.Name
+	}
+	return p.Name
+}
+
+// domainOf returns a policy's host as Envoy's virtual hosts name it: lower-case, as Envoy compares them.
+func domainOf(host string) (string, bool) {
+	host = strings.ToLower(host)
+	if host == "*" {
+		return host, true
+	}
+	if literal, ok := strings.CutPrefix(host, "["); ok {
+		ip, err := netip.ParseAddr(strings.TrimSuffix(literal, "]"))
+		return host, err == nil && ip.Is6() && ip.Zone() == "" && strings.HasSuffix(literal, "]")
+	}
+	return host, isName(strings.TrimPrefix(host, "*."))
+}
+
+// What browsers may do unless a policy says otherwise. last-event-id and content-location are how LangGraph's clients
+// take up a broken stream, x-pagination-* how they page, mcp-* what an MCP client sends and reads.
+const (
+	defaultMethods = "GET, POST, PUT, PATCH, DELETE"
+	defaultHeaders = "authorization, content-type, last-event-id, x-api-key, dpop, mcp-protocol-version, mcp-session-id"
+	exposeHeaders  = "content-location, location, x-pagination-total, x-pagination-next, www-authenticate, mcp-session-id"
+	defaultMaxAge  = 10 * time.Minute
+)
+
+// corsOf checks and translates spec.cors. Origins are exact: a pattern is how other people's pages get in.
+func corsOf(spec *v1alpha1.CORS) (*cors, error) {
+	c := &cors{Origins: spec.AllowOrigins, Methods: defaultMethods, Headers: defaultHeaders, Expose: exposeHeaders}
+	if len(spec.AllowOrigins) == 0 {
+		return nil, errors.New("spec.cors.allowOrigins: none is given")
+	}
+	for _, origin := range spec.AllowOrigins {
+		if !isOrigin(origin) {
+			return nil, fmt.Errorf("spec.cors.allowOrigins: %q: expected an origin such as https://chat.example.com, without a path or a final slash", origin)
+		}
+	}
+	if len(spec.AllowMethods) > 0 {
+		c.Methods = strings.Join(spec.AllowMethods, ", ")
+	}
+	if len(spec.AllowHeaders) > 0 {
+		c.Headers = strings.Join(spec.AllowHeaders, ", ")
+	}
+	for _, word := range slices.Concat(spec.AllowMethods, spec.AllowHeaders) {
+		if !isToken(word) {
+			return nil, fmt.Errorf("spec.cors: %q is no method or header name", word)
+		}
+	}
+	age := defaultMaxAge
+	if spec.MaxAge != nil {
+		age = spec.MaxAge.Duration
+	}
+	if age < 0 {
+		return nil, fmt.Errorf("spec.cors.maxAge: %v is negative", age)
+	}
+	c.MaxAge = strconv.FormatInt(int64(age/time.Second), 10)
+	return c, nil
+}
+
+// isOrigin reports whether text is an origin as browsers send it (RFC 6454, section 6.2): lower-case, without path.
+func isOrigin(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.Hostname() != "" &&
+		text == u.Scheme+"://"+u.Host && text == strings.ToLower(text) && !strings.ContainsAny(text, `*" `)
+}
+
+// isToken reports whether text is a token (RFC 9110, section 5.6.2), and no wildcard: that would not cover authorization
+// (Fetch standard), and looks as if it did.
+func isToken(text string) bool {
+	for i := range len(text) {
+		c := text[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'+-.^_`|~", c) >= 0) {
+			return false
+		}
+	}
+	return text != ""
+}
+
+// seconds writes a duration as protobuf's JSON does.
+func seconds(d time.Duration) string {
+	return strconv.FormatFloat(d.Round(time.Millisecond).Seconds(), 'f', -1, 64) + "s"
+}
+
+// quote writes text as a JSON string, which is a YAML one too: nothing in it can become structure.
+func quote(text string) (string, error) {
+	b, err := json.Marshal(text)
+	return string(b), err
+}
+
+func list(texts []string) (string, error) {
+	quoted := make([]string, len(texts))
+	for i, t := range texts {
+		var err error
+		if quoted[i], err = quote(t); err != nil {
+			return "", err
+		}
+	}
+	return "[" + strings.Join(quoted, ", ") + "]", nil
+}
+
+// indent moves text to the right, for a block scalar.
+func indent(width int, text string) string {
+	pad := strings.Repeat(" ", width)
+	return pad + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n"+pad)
+}
