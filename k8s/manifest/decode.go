@@ -30,6 +30,9 @@ func (d *decoder) mismatch(t policy.Tree, want, hint string) {
 }
 
 func (d *decoder) decode(t policy.Tree, into reflect.Value) {
+	if _, reported := t.Scalar.(unread); reported {
+		return
+	}
 	if into.Kind() == reflect.Pointer {
 		if into.IsNil() {
 			into.Set(reflect.New(into.Type().Elem()))
@@ -206,6 +209,9 @@ func (d *decoder) any(t policy.Tree) any {
 			out[i] = d.any(item)
 		}
 		return out
+	}
+	if _, reported := t.Scalar.(unread); reported {
+		return nil
 	}
 	return t.Scalar
 }

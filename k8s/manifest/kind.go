@@ -24,6 +24,9 @@ func kinds() []string { return sorted(versions()) }
 func newObject(t policy.Tree) (Object, policy.Problems) {
 	o := Object{Pos: t.Pos, tree: t}
 	d := &decoder{}
+	if _, reported := t.Scalar.(unread); reported {
+		return o, nil
+	}
 	if !t.IsObject {
 		d.mismatch(t, "an object with apiVersion, kind, metadata and spec", "")
 		return o, d.problems
@@ -69,7 +72,7 @@ func (d *decoder) head(o *Object, name, want string) string {
 		return ""
 	}
 	s, ok := t.Scalar.(string)
-	if !ok {
+	if _, reported := t.Scalar.(unread); !ok && !reported {
 		d.mismatch(t, "a string", scalarHint(t))
 	}
 	return s
@@ -77,12 +80,15 @@ func (d *decoder) head(o *Object, name, want string) string {
 
 // checkNames demands names as Kubernetes has them (RFC 1123 subdomains), so that files and a cluster take the same.
 func (d *decoder) checkNames(o *Object) {
+	metadata, _ := o.find("metadata")
+	_, reported := metadata.Scalar.(unread)
 	t, ok := o.find("metadata", "name")
+	_, isString := t.Scalar.(string)
 	switch {
+	case reported:
 	case !ok:
 		d.add(o.at("metadata", "name"), "found none", "the object's name", "")
-	case t.IsObject || t.IsList || t.IsNull:
-	case !isSubdomain(o.Name):
+	case isString && !isSubdomain(o.Name):
 		d.add(t.Pos, fmt.Sprintf("found name %q", o.Name), "lower-case letters, digits, hyphens and dots", "")
 	}
 	t, _ = o.find("metadata", "namespace")

@@ -74,7 +74,7 @@ func isNull(n *yaml.Node) bool {
 
 var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
-// syntaxProblem gives a syntax error its place, as near as the reader knows it.
+// syntaxProblem gives a syntax error its place.
 func syntaxProblem(src *source, c chunk, err error, secret bool) policy.Problem {
 	text, line := err.Error(), 1
 	if m := yamlError.FindStringSubmatch(text); m != nil {
@@ -83,11 +83,12 @@ func syntaxProblem(src *source, c chunk, err error, secret bool) policy.Problem 
 			line = n
 		}
 	}
+	if n := firstBroken(c.text); n > 0 {
+		line = n
+	}
 	line = min(c.first+line, len(src.lines))
-	column := 0
 	if i := tab(src.lines[line-1]); i >= 0 {
-		p := policy.Problem{Pos: src.position(line, i+1, secret), Found: "found a tab in the indentation", Want: "spaces"}
-		return p
+		return policy.Problem{Pos: src.position(line, i+1, secret), Found: "found a tab in the indentation", Want: "spaces"}
 	}
 	hint := ""
 	switch {
@@ -98,9 +99,38 @@ func syntaxProblem(src *source, c chunk, err error, secret bool) policy.Problem 
 	case strings.Contains(text, "cannot start any token"):
 		hint = "a text that starts with @, ` or % needs quotes"
 	case strings.Contains(text, "unknown anchor"):
+		text = "unknown anchor" // its name may be the beginning of a secret
 		hint = "write the value out; a text that starts with * needs quotes"
 	}
-	return policy.Problem{Pos: src.position(line, column, secret), Found: "found what is not YAML: " + text, Hint: hint}
+	return policy.Problem{Pos: src.position(line, 0, secret), Found: "found what is not YAML: " + text, Hint: hint}
+}
+
+// maxSearch bounds the lines of a text in which firstBroken looks: it reads the text once per line.
+const maxSearch = 500
+
+// firstBroken returns the line, from 1, after the longest part of the text that can be read: the reader itself often
+// names the line where the broken object begins, or the one before. 0 if it cannot tell.
+func firstBroken(text string) int {
+	lines := strings.SplitAfter(text, "\n")
+	if len(lines) > maxSearch {
+		return 0
+	}
+	end := len(text)
+	for n := len(lines); n > 0; n-- {
+		end -= len(lines[n-1])
+		decoder := yaml.NewDecoder(strings.NewReader(text[:end]))
+		for {
+			var document yaml.Node
+			err := decode(decoder, &document)
+			if errors.Is(err, io.EOF) {
+				return n
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+	return 0
 }
 
 // tab returns where a tab stands in the indentation of a line, -1 if nowhere.

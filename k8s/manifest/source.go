@@ -71,9 +71,11 @@ func read(file string, text []byte) (source, []chunk, *policy.Problem) {
 func (s *source) unreadable(line string) *policy.Problem {
 	for i, r := range line {
 		var found string
+		hint := "in a quoted text it can be written as an escape, such as \"\\u2028\""
 		switch {
 		case r == utf8.RuneError && !strings.HasPrefix(line[i:], "\uFFFD"):
 			found = fmt.Sprintf("found byte 0x%02X, which is not UTF-8", line[i])
+			hint = ""
 		case r == '\u0085' || r == '\u2028' || r == '\u2029' || r == '\ufeff':
 			found = fmt.Sprintf("found character %U", r)
 		case r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0:
@@ -82,7 +84,7 @@ func (s *source) unreadable(line string) *policy.Problem {
 			continue
 		}
 		pos := policy.Position{File: s.file, Line: len(s.lines), Column: i + 1}
-		return &policy.Problem{Pos: pos, Found: found, Want: "YAML in UTF-8", Hint: "in a quoted text it can be written as an escape, such as \"\\u2028\""}
+		return &policy.Problem{Pos: pos, Found: found, Want: "YAML in UTF-8", Hint: hint}
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 // suggest returns the known name that was probably meant, "" if none is near: case does not count, and a wrong, a
 // missing, a surplus letter and two swapped ones count one each.
 func suggest(name string, known []string) string {
-	best, limit := "", 1+len(name)/4
+	best, limit := "", max(1, len(name)/4)
 	for _, k := range known {
 		if d := distance(strings.ToLower(name), strings.ToLower(k)); d <= limit {
 			best, limit = k, d-1

@@ -54,7 +54,10 @@ func (b *builder) position(n *yaml.Node, path string) policy.Position {
 	return pos
 }
 
-// tree converts a node. What is wrong becomes a problem and a null, so that the rest is looked at all the same.
+// unread is the scalar of what was reported already, so that it is not reported again as something else.
+type unread struct{}
+
+// tree converts a node. What is wrong becomes a problem and unread, so that the rest is looked at all the same.
 func (b *builder) tree(n *yaml.Node, path string, depth int) policy.Tree {
 	t := policy.Tree{Pos: b.position(n, path)}
 	switch {
@@ -81,7 +84,7 @@ func (b *builder) tree(n *yaml.Node, path string, depth int) policy.Tree {
 	default:
 		b.add(t.Pos, "found what is no value", "an object, a list or a scalar", "")
 	}
-	t.IsNull = true
+	t.Scalar = unread{}
 	return t
 }
 
@@ -97,8 +100,9 @@ func (b *builder) members(n *yaml.Node, t *policy.Tree, path string, depth int) 
 		case key.Style == 0 && key.Value == "<<":
 			b.add(name.Pos, "found a merge key", "the members themselves", "write them out")
 			continue
-		case key.Style == 0 && key.Value == "on":
-			// YAML 1.1 reads `on` as true, YAML 1.2 as the name that it is here.
+		case key.Style == 0 && (key.Value == "on" || key.Value == "n" || key.Value == "y"):
+			// A reader of YAML 1.1 takes them for booleans, but here they are names: of a rule's operations, and of the
+			// members of a JWK (RFC 7518, section 6). A boolean cannot be a name, so that nothing can be mistaken.
 		case key.Style == 0 && ambiguous(key):
 			b.add(name.Pos, fmt.Sprintf("found a name that not every reader of YAML takes for a string: %s", key.Value), "a name", "put it in quotes")
 			continue

@@ -1,0 +1,220 @@
+package manifest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/usher-authz/usher/k8s/api/v1alpha1"
+	"github.com/usher-authz/usher/policy"
+)
+
+// policy checks an AuthPolicy as far as the policy package does not, and converts it; false if there is nothing that the
+// policy package could say about it.
+func (c *compiler) policy(o *Object) (policy.Source, bool) {
+	spec := &o.AuthPolicy.Spec
+	s := policy.Source{Name: c.name(o), Pos: o.at("metadata", "name"), ForwardToken: spec.ForwardToken, ResourceURL: spec.ResourceMetadata}
+	switch spec.Mode {
+	case "", v1alpha1.Enforce:
+	case v1alpha1.Shadow:
+		s.Shadow = true
+	default:
+		modes := []string{string(v1alpha1.Enforce), string(v1alpha1.Shadow)}
+		c.add(o.at("spec", "mode"), fmt.Sprintf("found mode %q", spec.Mode), oneOf(modes), didYouMean(string(spec.Mode), modes))
+	}
+	for i := range spec.Hosts {
+		if h := o.text("spec", "hosts", i); c.host(h) && (s.Shadow || c.claim(h, o)) {
+			s.Hosts = append(s.Hosts, h)
+		}
+	}
+	if _, given := o.find("spec", "hosts"); given && len(spec.Hosts) == 0 && !o.broken {
+		c.add(o.at("spec", "hosts"), "found an empty list", `host names, "*.suffix" or "*"`, "leave the field out for a policy that is reached by name only")
+	}
+	s.Providers = c.providers(o)
+	if spec.Backend != nil {
+		c.backend(o)
+	}
+	if spec.ResourceMetadata != "" {
+		// RFC 9728, section 3.
+		c.url(o.text("spec", "resourceMetadata"), urlRule{what: "a metadata URL", path: true, query: true, example: "https://agents.example.com/.well-known/oauth-protected-resource"})
+	}
+	s.API = api(o)
+	s.Rules = c.rules(o)
+	s.IdentityHeaders = c.identityHeaders(o)
+	if spec.CORS != nil {
+		c.cors(o)
+	}
+	// A field that could not be read may be the reason why there are no routes.
+	return s, !o.broken || s.API.Preset.Text != "" || len(s.API.Routes) > 0
+}
+
+// host checks the name of a host.
+func (c *compiler) host(t policy.Text) bool {
+	const want = `a host name, "*.suffix" or "*"`
+	if t.Text == "*" {
+		return true
+	}
+	name := strings.TrimPrefix(strings.ToLower(t.Text), "*.")
+	if isHost(name) {
+		return true
+	}
+	hint := ""
+	switch {
+	case strings.Contains(t.Text, "://"):
+		hint = "leave out the scheme"
+	case strings.Contains(t.Text, "/"):
+		hint = "leave out the path"
+	case strings.Contains(t.Text, ":"):
+		hint = "leave out the port: a policy guards every port"
+	case strings.Contains(t.Text, "*"):
+		hint = "a wildcard stands for the first labels, as in *.example.com"
+	}
+	if t.Text == "" {
+		c.add(t.Pos, "found an empty host", want, "")
+	} else {
+		c.add(t.Pos, fmt.Sprintf("found host %q", t.Text), want, hint)
+	}
+	return false
+}
+
+// claim gives a host to the first policy that names it.
+func (c *compiler) claim(t policy.Text, o *Object) bool {
+	host := strings.ToLower(t.Text)
+	first, taken := c.hosts[host]
+	switch {
+	case !taken:
+		c.hosts[host] = claimant{o, t.Pos}
+		return true
+	case first.owner == o:
+		c.add(t.Pos, fmt.Sprintf("found host %q twice", t.Text), "each once", "")
+	default:
+		c.add(t.Pos, fmt.Sprintf("found host %q, which the policy at %s guards already", t.Text, first.at), "each host in one Enforce policy", "join the policies, or make one mode: Shadow")
+	}
+	return false
+}
+
+// providers resolves the names within the policy's namespace. Two of one issuer are refused: which of them verifies a
+// token would be chance.
+func (c *compiler) providers(o *Object) []string {
+	spec := &o.AuthPolicy.Spec
+	var out []string
+	issuers := map[string]policy.Position{}
+	seen := map[string]bool{}
+	for i, name := range spec.Providers {
+		at := o.at("spec", "providers", i)
+		if name == "" && o.broken {
+			continue
+		}
+		if seen[name] {
+			c.add(at, fmt.Sprintf("found provider %q twice", name), "each once", "")
+			continue
+		}
+		seen[name] = true
+		p := c.byName[key{v1alpha1.KindIdentityProvider, o.Namespace, name}]
+		if p == nil {
+			c.unknownProvider(o, name, at)
+			continue
+		}
+		out = append(out, c.name(p))
+		issuer := p.IdentityProvider.Spec.Issuer
+		if first, ok := issuers[issuer]; ok && issuer != "" {
+			c.add(at, fmt.Sprintf("found a second provider with issuer %q", issuer), "each issuer once in a policy", "the first one is at "+first.String())
+			continue
+		}
+		issuers[issuer] = at
+	}
+	if len(spec.Providers) == 0 && !allPublic(&spec.API) {
+		c.missing(o, "the names of the IdentityProviders whose tokens are accepted", "spec", "providers")
+	}
+	return out
+}
+
+func (c *compiler) unknownProvider(o *Object, name string, at policy.Position) {
+	if c.unread {
+		return // it may be the object that could not be read
+	}
+	known := c.names(v1alpha1.KindIdentityProvider, o.Namespace)
+	hint := didYouMean(name, known)
+	if hint == "" && len(known) == 0 {
+		hint = "an IdentityProvider in the same files and the same namespace"
+	}
+	c.add(at, fmt.Sprintf("found unknown provider %q", name), oneOf(known), hint)
+}
+
+func allPublic(api *v1alpha1.API) bool {
+	return api.Preset == "" && len(api.Routes) > 0 && !slices.ContainsFunc(api.Routes, func(r v1alpha1.Route) bool { return !r.Public })
+}
+
+func (c *compiler) backend(o *Object) {
+	if o.AuthPolicy.Spec.Backend.URL == "" {
+		c.missing(o, "the backend's URL, such as http://langgraph.agents.svc:8000", "spec", "backend", "url")
+		return
+	}
+	c.url(o.text("spec", "backend", "url"), urlRule{what: "a backend", http: true, example: "https://langgraph.agents.svc:8000"})
+}
+
+// api converts spec.api; the policy package checks it.
+func api(o *Object) policy.APISource {
+	spec := &o.AuthPolicy.Spec.API
+	out := policy.APISource{Pos: o.at("spec", "api"), Preset: o.text("spec", "api", "preset")}
+	for i := range spec.Public {
+		out.Public = append(out.Public, policy.RouteSource{
+			Pos: o.at("spec", "api", "public", i), Public: true,
+			Method: o.text("spec", "api", "public", i, "method"), Path: o.text("spec", "api", "public", i, "path"),
+		})
+	}
+	for i, r := range spec.Routes {
+		out.Routes = append(out.Routes, policy.RouteSource{
+			Pos: o.at("spec", "api", "routes", i), Public: r.Public,
+			Method: o.text("spec", "api", "routes", i, "method"), Path: o.text("spec", "api", "routes", i, "path"), On: o.text("spec", "api", "routes", i, "on"),
+		})
+	}
+	return out
+}
+
+// rules converts the rules; the policy package checks what they say.
+func (c *compiler) rules(o *Object) []policy.RuleSource {
+	var out []policy.RuleSource
+	spec := &o.AuthPolicy.Spec
+	backend := spec.Backend != nil || len(c.presets[spec.API.Preset].Events) == 0
+	for i, rule := range spec.Rules {
+		r := policy.RuleSource{Pos: o.at("spec", "rules", i), On: o.text("spec", "rules", i, "on")}
+		if rule.On == "" {
+			c.missing(o, "what the rule is for, such as threads or threads:create", "spec", "rules", i, "on")
+			continue
+		}
+		if _, given := o.find("spec", "rules", i, "allow"); given {
+			allow := o.text("spec", "rules", i, "allow")
+			if strings.TrimSpace(allow.Text) == "" {
+				if !o.broken {
+					c.add(allow.Pos, "found an empty expression", "CEL that gives a bool", "leave allow out to allow what the filter selects")
+				}
+			} else {
+				r.Allow = &allow
+			}
+		}
+		r.Filter, r.Stamp = c.tree(o, "filter", i), c.tree(o, "stamp", i)
+		if r.Filter != nil && !backend {
+			backend = true // once is enough
+			c.missing(o, "the backend's URL: the filter of "+rule.On+" is looked up there", "spec", "backend")
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// tree returns a rule's filter or stamp; nil if there is none.
+func (c *compiler) tree(o *Object, name string, i int) *policy.Tree {
+	t, ok := o.find("spec", "rules", i, name)
+	if !ok || !t.IsObject {
+		return nil
+	}
+	if len(t.Members) == 0 {
+		what := map[string]string{"filter": "it would select everything", "stamp": "it would write nothing"}[name]
+		if !o.broken {
+			c.add(o.at("spec", "rules", i, name), "found an empty "+name, "names and expressions, such as {owner: user.identity}", what+"; leave it out")
+		}
+		return nil
+	}
+	return &t
+}

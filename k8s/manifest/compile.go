@@ -1,0 +1,143 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/usher-authz/usher/extauthz/token"
+	"github.com/usher-authz/usher/k8s/api/v1alpha1"
+	"github.com/usher-authz/usher/policy"
+)
+
+// Compile checks what the objects say, by themselves and together, and compiles them. It is all or nothing: there is a
+// Compiled only if there is no problem, and none either if [Parse] reported a problem with one of the objects.
+func Compile(objects []Object, presets map[string]policy.Preset) (*Compiled, policy.Problems) {
+	if len(objects) == 0 {
+		return nil, policy.Problems{{Found: "found no manifests", Want: oneOf(kinds())}}
+	}
+	c := newCompiler(objects, presets)
+	out := &Compiled{Providers: map[string]token.Config{}, Backends: map[string]string{}, Objects: objects}
+	for i := range objects {
+		if o := &objects[i]; o.IdentityProvider != nil && c.byName[c.key(o)] == o {
+			out.Providers[c.name(o)] = c.provider(o)
+		}
+	}
+	var set policy.Set
+	for i := range objects {
+		o := &objects[i]
+		if o.AuthPolicy == nil || c.byName[c.key(o)] != o {
+			continue
+		}
+		if source, ok := c.policy(o); ok {
+			set.Policies = append(set.Policies, source)
+		}
+		if b := o.AuthPolicy.Spec.Backend; b != nil {
+			out.Backends[c.name(o)] = b.URL
+		}
+	}
+	snapshot, err := policy.New(set, presets)
+	c.join(err, c.place(objects))
+	if c.broken || len(c.problems) > 0 {
+		return nil, c.problems.Sort()
+	}
+	out.Snapshot = snapshot
+	return out, nil
+}
+
+// compiler holds what the checks of several objects share.
+type compiler struct {
+	presets map[string]policy.Preset
+	byName  map[key]*Object // the first of each name
+	// qualified says that names carry their namespace, as objects of several ones are loaded.
+	qualified bool
+	broken    bool                // an object has a problem that Parse reported
+	unread    bool                // an object could not be read so far that its kind and name are known
+	hosts     map[string]claimant // of Enforce policies
+	problems  policy.Problems
+}
+
+// claimant is the first policy that names a host.
+type claimant struct {
+	owner *Object
+	at    policy.Position
+}
+
+type key struct{ kind, namespace, name string }
+
+func newCompiler(objects []Object, presets map[string]policy.Preset) *compiler {
+	c := &compiler{presets: presets, byName: map[key]*Object{}, hosts: map[string]claimant{}}
+	namespaces := map[string]bool{}
+	for i := range objects {
+		o := &objects[i]
+		c.broken = c.broken || o.broken
+		c.unread = c.unread || o.Kind == "" || o.Name == ""
+		if o.Kind == "" || o.Name == "" {
+			c.broken = true
+			continue
+		}
+		if o.Secret == nil {
+			namespaces[o.Namespace] = true
+		}
+		if first := c.byName[c.key(o)]; first != nil {
+			c.add(o.at("metadata", "name"), fmt.Sprintf("found a second %s %q", o.Kind, o.Name), "each name once", "the first one is at "+first.at("metadata", "name").String())
+			continue
+		}
+		c.byName[c.key(o)] = o
+	}
+	c.qualified = len(namespaces) > 1
+	return c
+}
+
+func (c *compiler) key(o *Object) key { return key{o.Kind, o.Namespace, o.Name} }
+
+// name is what an object is called in decisions and logs.
+func (c *compiler) name(o *Object) string {
+	if c.qualified && o.Namespace != "" {
+		return o.Namespace + "/" + o.Name
+	}
+	return o.Name
+}
+
+// names are the names of a kind in one namespace, sorted.
+func (c *compiler) names(kind, namespace string) []string {
+	found := map[string]bool{}
+	for k := range c.byName {
+		if k.kind == kind && k.namespace == namespace {
+			found[k.name] = true
+		}
+	}
+	return sorted(found)
+}
+
+func (c *compiler) add(pos policy.Position, found, want, hint string) {
+	c.problems = append(c.problems, policy.Problem{Pos: pos, Found: found, Want: want, Hint: hint})
+}
+
+// missing reports a field that is not there or empty, unless the object has problems that may be the reason.
+func (c *compiler) missing(o *Object, want string, path ...any) {
+	if !o.broken {
+		c.add(o.at(path...), "found none", want, "")
+	}
+}
+
+// join adds the problems of the policy package; an error of another kind is a problem too.
+func (c *compiler) join(err error, pos policy.Position) {
+	var ps policy.Problems
+	switch {
+	case err == nil:
+	case errors.As(err, &ps):
+		c.problems = append(c.problems, ps...)
+	default:
+		c.add(pos, "found policies that cannot be compiled: "+err.Error(), "", "")
+	}
+}
+
+// place is where to show a problem of the whole.
+func (c *compiler) place(objects []Object) policy.Position {
+	for _, o := range objects {
+		if o.Kind == v1alpha1.KindAuthPolicy {
+			return o.Pos
+		}
+	}
+	return objects[0].Pos
+}

@@ -1,0 +1,150 @@
+package manifest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/usher-authz/usher/extauthz/token"
+	"github.com/usher-authz/usher/k8s/api/v1alpha1"
+	"github.com/usher-authz/usher/policy"
+)
+
+// maxSkew bounds clockSkew: past it, `exp` would say little.
+const maxSkew = 10 * time.Minute
+
+// provider checks an IdentityProvider and resolves its secrets. What it returns counts only if there is no problem.
+func (c *compiler) provider(o *Object) token.Config {
+	spec := &o.IdentityProvider.Spec
+	config := token.Config{
+		Name: c.name(o), Issuer: spec.Issuer, Audiences: spec.Audiences, AllowHTTP: spec.AllowHTTP,
+	}
+	if spec.Issuer == "" {
+		c.missing(o, "the exact issuer of its tokens, such as https://auth.example.com/realms/agents", "spec", "issuer")
+	} else {
+		// RFC 8414, section 2: https, without query or fragment.
+		c.url(o.text("spec", "issuer"), urlRule{what: "an issuer", local: spec.AllowHTTP, path: true, example: "https://auth.example.com/realms/agents"})
+	}
+	c.strings(o, spec.Audiences, "audience", "spec", "audiences")
+	if len(spec.Audiences) == 0 {
+		c.missing(o, "the audiences of which a token must name one", "spec", "audiences")
+	}
+	if s := spec.ClockSkew; s != nil {
+		config.ClockSkew = s.Duration
+		if (s.Duration <= 0 || s.Duration > maxSkew) && !(o.broken && s.Duration == 0) {
+			c.add(o.at("spec", "clockSkew"), "found "+s.Duration.String(), "more than 0s, at most "+maxSkew.String(), "leave it out to take 30s")
+		}
+	}
+	switch {
+	case spec.JWT != nil && spec.Introspection != nil:
+		c.add(o.at("spec", "introspection"), "found both jwt and introspection", "one of them", "two providers with one issuer can stand in two policies")
+	case spec.Introspection != nil:
+		config.Introspection = c.introspection(o, spec)
+	case spec.JWT != nil:
+		c.jwt(o, spec.JWT, &config)
+	}
+	config.Identity = c.mapping(o)
+	config.Fingerprint = fingerprint(&config, spec)
+	return config
+}
+
+// strings checks a list whose items are compared exactly: none empty, none twice.
+func (c *compiler) strings(o *Object, list []string, what string, path ...any) {
+	seen := map[string]bool{}
+	for i, s := range list {
+		at := o.at(append(slices.Clone(path), i)...)
+		switch {
+		case s == "":
+			if !o.broken {
+				c.add(at, "found an empty "+what, "a text", "")
+			}
+		case seen[s]:
+			c.add(at, fmt.Sprintf("found %s %q twice", what, s), "each once", "")
+		}
+		seen[s] = true
+	}
+}
+
+func (c *compiler) introspection(o *Object, spec *v1alpha1.IdentityProviderSpec) *token.Introspection {
+	in := spec.Introspection
+	out := &token.Introspection{Endpoint: in.Endpoint, ClientID: in.ClientID}
+	if in.Endpoint == "" {
+		c.missing(o, "the URL of the introspection endpoint", "spec", "introspection", "endpoint")
+	} else {
+		// RFC 7662, section 4: it is asked over TLS only, as tokens and the client's secret go there.
+		c.url(o.text("spec", "introspection", "endpoint"), urlRule{what: "an endpoint", local: spec.AllowHTTP, path: true, query: true, example: "https://auth.example.com/introspect"})
+	}
+	if in.ClientID == "" {
+		c.missing(o, "Usher's client at the provider", "spec", "introspection", "clientID")
+	}
+	if in.ClientSecretRef.Name == "" {
+		c.missing(o, "the name of a Secret", "spec", "introspection", "clientSecretRef")
+		return out
+	}
+	secret := c.secret(o, in.ClientSecretRef, "clientSecret", "spec", "introspection", "clientSecretRef")
+	out.ClientSecret = string(secret)
+	return out
+}
+
+func (c *compiler) mapping(o *Object) *policy.Mapping {
+	text := func(name string) policy.Text {
+		t := o.text("spec", "identity", name)
+		if _, given := o.find("spec", "identity", name); given && strings.TrimSpace(t.Text) == "" && !o.broken {
+			c.add(t.Pos, "found an empty expression", "CEL over claims", "leave the field out to take its default")
+			t.Text = ""
+		}
+		return t
+	}
+	m, err := policy.NewMapping(policy.MappingSource{Identity: text("identity"), DisplayName: text("displayName"), Permissions: text("permissions")})
+	c.join(err, o.at("spec", "identity"))
+	return m
+}
+
+// secret resolves a reference within the object's namespace. The problems name the reference, never what it holds.
+func (c *compiler) secret(o *Object, ref v1alpha1.SecretKeyRef, defaultKey string, path ...any) []byte {
+	at := o.at(path...)
+	if ref.Key == "" {
+		ref.Key = defaultKey
+	}
+	s := c.byName[key{v1alpha1.KindSecret, o.Namespace, ref.Name}]
+	if s == nil {
+		if !c.unread {
+			hint := didYouMean(ref.Name, c.names(v1alpha1.KindSecret, o.Namespace))
+			if hint == "" {
+				hint = "a Secret in the same files and the same namespace serves it"
+			}
+			c.add(at, fmt.Sprintf("found no Secret %q", ref.Name), "a Secret with key "+ref.Key, hint)
+		}
+		return nil
+	}
+	if v, ok := s.Secret.StringData[ref.Key]; ok {
+		return []byte(v)
+	}
+	if v, ok := s.Secret.Data[ref.Key]; ok {
+		return v
+	}
+	if !s.broken {
+		c.add(at, fmt.Sprintf("found no key %q in Secret %q", ref.Key, ref.Name), oneOf(append(sorted(s.Secret.Data), sorted(s.Secret.StringData)...)), "")
+	}
+	return nil
+}
+
+// fingerprint identifies the resolved specification: what verifies tokens, and what is made of them. Secrets count, and
+// cannot be found from it.
+func fingerprint(c *token.Config, spec *v1alpha1.IdentityProviderSpec) string {
+	text, err := json.Marshal(struct {
+		Name, Issuer, JWKSURI string
+		JWKS, SharedSecret    []byte
+		Introspection         *token.Introspection
+		Spec                  *v1alpha1.IdentityProviderSpec
+	}{c.Name, c.Issuer, c.JWKSURI, c.JWKS, c.SharedSecret, c.Introspection, spec})
+	if err != nil {
+		return "" // equal to no other: see token.Config
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
