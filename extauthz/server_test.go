@@ -1,0 +1,175 @@
+package extauthz
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/usher-authz/usher/extauthz/token"
+	"github.com/usher-authz/usher/policy"
+)
+
+func statusOf(r *authv3.CheckResponse) int {
+	if d := r.GetDeniedResponse(); d != nil {
+		return int(d.GetStatus().GetCode())
+	}
+	if r.GetStatus().GetCode() == 0 && r.GetOkResponse() != nil {
+		return 200
+	}
+	return 0
+}
+
+func headerOf(list []*corev3.HeaderValueOption, name string) string {
+	for _, h := range list {
+		if h.GetHeader().GetKey() == name {
+			return h.GetHeader().GetValue()
+		}
+	}
+	return ""
+}
+
+func newServer(t testing.TB) (*Server, *minter, *observer.ObservedLogs) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	s, m := New(Options{Logger: zap.New(core)}), newMinter(t, "ES256")
+	s.Swap(testState(t, m))
+	return s, m, logs
+}
+
+func do(t testing.TB, s *Server, c *authv3.CheckRequest) *authv3.CheckResponse {
+	t.Helper()
+	r, err := s.Check(context.Background(), c)
+	if err != nil {
+		t.Fatalf("check returned an error, which Envoy could take for a pass: %v", err)
+	}
+	return r
+}
+
+func TestA_server_without_policies_answers_503(t *testing.T) {
+	r := do(t, New(Options{}), check("x"))
+	if got := statusOf(r); got != 503 || headerOf(r.GetDeniedResponse().GetHeaders(), "retry-after") == "" {
+		t.Errorf("got %d with headers %v, want 503 with retry-after", got, r.GetDeniedResponse().GetHeaders())
+	}
+}
+
+func TestA_good_token_passes_with_its_identity_and_without_itself(t *testing.T) {
+	s, m, _ := newServer(t)
+	r := do(t, s, check(m.mint(t, nil)))
+	if statusOf(r) != 200 {
+		t.Fatalf("got %v, want an allow", r)
+	}
+	ok := r.GetOkResponse()
+	if got := headerOf(ok.GetHeaders(), "x-user-id"); got != "alice" {
+		t.Errorf("x-user-id is %q, want alice", got)
+	}
+	for _, h := range ok.GetHeaders() {
+		if h.GetAppendAction() != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD {
+			t.Errorf("header %s has append action %v", h.GetHeader().GetKey(), h.GetAppendAction())
+		}
+	}
+	if removed := strings.Join(ok.GetHeadersToRemove(), " "); !strings.Contains(removed, "authorization") || !strings.Contains(removed, "x-auth-scheme") {
+		t.Errorf("removed are %q, want authorization and x-auth-scheme among them", removed)
+	}
+}
+
+// panicking is a verifier with a bug.
+type panicking struct{}
+
+func (panicking) Verify(context.Context, token.Credential) (*policy.Identity, error) {
+	panic("secret " + rand.Text())
+}
+
+// faulty is a verifier that fails in a way that is nobody's refusal.
+type faulty struct{ id *policy.Identity }
+
+func (f faulty) Verify(context.Context, token.Credential) (*policy.Identity, error) {
+	if f.id != nil {
+		return f.id, nil
+	}
+	return nil, errors.New("disk on fire")
+}
+
+func TestOur_own_faults_are_503_and_never_401_or_403(t *testing.T) {
+	for name, v := range map[string]token.Verifier{
+		"panic": panicking{}, "error": faulty{}, "identity without a name": faulty{&policy.Identity{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _, logs := newServer(t)
+			state := s.state.Load()
+			state.Verifiers["p"] = v
+			if err := state.prepare(); err != nil {
+				t.Fatal(err)
+			}
+			if got := statusOf(do(t, s, check("abc"))); got != 503 {
+				t.Errorf("got %d, want 503", got)
+			}
+			if _, panics := s.Counts(); (panics == 1) != (name == "panic") {
+				t.Errorf("%d panics counted", panics)
+			}
+			for _, e := range logs.All() {
+				if text := e.Message + strings.Join(flatten(e.ContextMap()), " "); strings.Contains(text, "secret") {
+					t.Errorf("log shows what the panic said: %s", text)
+				}
+			}
+		})
+	}
+}
+
+func flatten(m map[string]any) []string {
+	var out []string
+	for k, v := range m {
+		out = append(out, k)
+		if s, ok := v.(string); ok {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func TestThe_decision_record_names_rule_and_reason_and_never_the_token(t *testing.T) {
+	s, m, logs := newServer(t)
+	good := m.mint(t, map[string]any{"scope": "other", "sub": "carol"})
+	forged := newMinter(t, "ES256").mint(t, map[string]any{"sub": "mallory-claim"})
+	do(t, s, check(good))
+	do(t, s, check(forged))
+	records := logs.FilterMessage("decision").All()
+	if len(records) != 2 {
+		t.Fatalf("%d decision records, want one for each request", len(records))
+	}
+	first := records[0].ContextMap()
+	for field, want := range map[string]any{
+		"outcome": "insufficient_scope", "policy": "api", "route": "GET /v1/items/{id}", "rule": "items:read", "user": "carol",
+		"request_id": "5b2cbdb8-e340-424d-b700-45e56c9e5e54",
+	} {
+		if first[field] != want {
+			t.Errorf("record's %s is %v, want %v", field, first[field], want)
+		}
+	}
+	for _, e := range logs.All() {
+		text := e.Message + strings.Join(flatten(e.ContextMap()), " ")
+		if strings.Contains(text, good[:40]) || strings.Contains(text, forged[:40]) || strings.Contains(text, "mallory-claim") {
+			t.Errorf("log shows a token or a claim of a refused one: %s", text)
+		}
+	}
+}
+
+func TestA_warm_check_allocates_little(t *testing.T) {
+	if raceEnabled {
+		t.Log("the race detector allocates too; the count is checked without it")
+		return
+	}
+	s, m, _ := newServer(t)
+	s.log = zap.NewNop()
+	one := check(m.mint(t, nil))
+	do(t, s, one)
+	if got := testing.AllocsPerRun(200, func() { do(t, s, one) }); got > 40 {
+		t.Errorf("%v allocations for a warm check, want 40 at most", got)
+	}
+}
