@@ -25,6 +25,7 @@ type record struct {
 	user       string
 	edited     bool
 	requestID  string
+	start      time.Time
 	latency    time.Duration
 }
 
@@ -38,35 +39,32 @@ func (r *record) write(log *zap.Logger) {
 	if entry == nil {
 		return
 	}
-	fields := make([]zap.Field, 0, 16)
-	fields = append(fields,
-		zap.Stringer("outcome", r.outcome),
-		zap.Int("status", r.status),
-		zap.String("policy", r.policy),
-		zap.String("route", r.route),
-		zap.String("host", r.host),
-		zap.String("method", r.method),
-	)
-	if len(r.operations) > 0 {
-		fields = append(fields, zap.Array("operations", operations(r.operations)))
-	}
-	if r.rule.On != "" {
-		fields = append(fields, zap.String("rule", r.rule.On), zap.String("rule_at", r.rule.Position))
-	}
-	if r.reason != "" {
-		fields = append(fields, zap.String("reason", r.reason))
-	}
-	if r.user != "" {
-		fields = append(fields, zap.String("user", r.user))
+	entry.Write(zap.Inline(r))
+}
+
+// MarshalLogObject writes the fields; it is what zap calls back.
+func (r *record) MarshalLogObject(out zapcore.ObjectEncoder) error {
+	out.AddString("outcome", r.outcome.String())
+	out.AddInt("status", r.status)
+	out.AddString("policy", r.policy)
+	out.AddString("route", r.route)
+	out.AddString("host", r.host)
+	out.AddString("method", r.method)
+	for _, f := range []struct{ name, value string }{
+		{"rule", r.rule.On}, {"rule_at", r.rule.Position}, {"reason", r.reason}, {"user", r.user}, {"request_id", r.requestID},
+	} {
+		if f.value != "" {
+			out.AddString(f.name, f.value)
+		}
 	}
 	if r.edited {
-		fields = append(fields, zap.Bool("edited", true))
+		out.AddBool("edited", true)
 	}
-	if r.requestID != "" {
-		fields = append(fields, zap.String("request_id", r.requestID))
+	out.AddDuration("latency", r.latency)
+	if len(r.operations) == 0 {
+		return nil
 	}
-	fields = append(fields, zap.Duration("latency", r.latency))
-	entry.Write(fields...)
+	return out.AddArray("operations", operations(r.operations))
 }
 
 // operations logs each operation as resource:action, repeats once.
