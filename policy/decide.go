@@ -102,7 +102,8 @@ func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
 	deny := func(reason string) *Decision {
 		return &Decision{Outcome: Forbidden, Detail: "Forbidden", Rule: rule.ref, Reason: name + ": " + reason}
 	}
-	if !filter.IsZero() || len(stamp) > 0 {
+	// An allow that looks at the request may have decided by the thread of the path, which the run must then be of.
+	if !filter.IsZero() || len(stamp) > 0 || rule.allow != nil && !rule.allow.userOnly {
 		for _, ref := range op.Requires {
 			d.wait(ref, pending{op: op, rule: rule.ref, exists: true})
 		}

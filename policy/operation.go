@@ -19,8 +19,9 @@ type Operation struct {
 	Fresh bool
 	// Inherits says that the new object takes Object's metadata as it is (a copy): filter and stamp must hold there.
 	Inherits bool
-	// Requires are further objects that must exist where the rule has a filter or a stamp, such as the run of a thread: a backend
-	// may serve another thread's run under the path of the caller's own.
+	// Requires are further objects that must exist where the rule has a filter or a stamp, or an allow that looks at
+	// more than the user, such as the run of a thread: a backend may serve another thread's run under the path of the
+	// caller's own.
 	Requires []Ref
 	// Mismatch is the outcome where the filter does not match Object, or Object does not exist (unless Creates).
 	// Zero means NotFound.

@@ -3,6 +3,8 @@ package policy
 import (
 	"errors"
 	"net/url"
+	"slices"
+	"unicode/utf8"
 )
 
 // Preset is a known API as data: its routes, and the events that rules can name.
@@ -50,8 +52,8 @@ func (in Input) Param(name string) string {
 	return ""
 }
 
-// parseQuery reads a query so that it has one meaning: a repeated name or a broken escape is refused, as backends
-// differ in which of several values they take.
+// parseQuery reads a query so that it has one meaning: broken escapes and bytes that are no UTF-8 are refused, as backends
+// differ in what they make of them. Which of several equal names counts is left to [Input.Single].
 func parseQuery(query string) (url.Values, error) {
 	if query == "" {
 		return nil, nil
@@ -59,6 +61,11 @@ func parseQuery(query string) (url.Values, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return nil, &Refusal{Outcome: BadRequest, Detail: "The query string is malformed.", Err: errors.New("malformed query")}
+	}
+	for name, list := range values {
+		if !utf8.ValidString(name) || slices.ContainsFunc(list, func(v string) bool { return !utf8.ValidString(v) }) {
+			return nil, &Refusal{Outcome: BadRequest, Detail: "The query string is malformed.", Err: errors.New("query is not UTF-8")}
+		}
 	}
 	return values, nil
 }

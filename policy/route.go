@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -61,7 +62,7 @@ type compiledRoute struct {
 }
 
 // routeTree finds the most specific route of a path: at each segment a literal wins over a parameter, and that over
-// the rest.
+// the rest, which may be empty: /a/{rest=**} matches /a, /a/ and /a/b/c.
 type routeTree struct {
 	literal map[string]*routeTree
 	param   *routeTree
@@ -119,6 +120,9 @@ func (t *routeTree) add(r *compiledRoute) *Problem {
 		name, rest = strings.CutSuffix(name, "=**")
 		if !closed || !isName(name) || rest && i < len(segments)-1 {
 			return &Problem{Found: fmt.Sprintf("path segment %q", s), Want: "{name}, or {name=**} at the end"}
+		}
+		if slices.Contains(r.names, name) {
+			return &Problem{Found: fmt.Sprintf("path %q has {%s} twice", r.path, name), Want: "each name once"}
 		}
 		r.names = append(r.names, name)
 		if rest {

@@ -170,17 +170,25 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 		p.remove[name] = true
 	}
 	events, problems := p.compileAPI(source.API, presets)
-	rs, ps, warnings := c.compileRules(source.Rules, events)
-	p.rules, problems = rs, append(problems, ps...)
+	var warnings Problems
+	// Without a single event (the preset is unknown, say) every rule would be a problem of its own.
+	if len(events) > 0 || len(problems) == 0 {
+		rs, ps, ws := c.compileRules(source.Rules, events)
+		p.rules, problems, warnings = rs, append(problems, ps...), ws
+	}
 	seen := map[string]bool{}
 	for _, h := range source.IdentityHeaders {
 		name := CanonicalHeader(h.Name.Text)
-		if name != strings.ToLower(h.Name.Text) {
+		if name == "" || name != strings.ToLower(h.Name.Text) {
 			problems = append(problems, Problem{Pos: h.Name.Pos, Found: fmt.Sprintf("header name %q", h.Name.Text), Want: "letters, digits and hyphens"})
 			continue
 		}
 		if seen[name] {
-			problems = append(problems, Problem{Pos: h.Name.Pos, Found: fmt.Sprintf("header %q twice", name)})
+			problems = append(problems, Problem{Pos: h.Name.Pos, Found: fmt.Sprintf("header %q twice", name), Want: "each once"})
+			continue
+		}
+		if slices.Contains(alwaysRemove, name) {
+			problems = append(problems, Problem{Pos: h.Name.Pos, Found: fmt.Sprintf("header %q, which a backend would obey", name), Want: "a name of its own, such as x-user-id"})
 			continue
 		}
 		seen[name] = true

@@ -48,8 +48,9 @@ func assistantID(id string) error {
 			return bad("Invalid assistant_id: must be a UUID or a graph's name.")
 		}
 	}
-	// A UUID in another spelling would be another reading of the same assistant.
-	if hex := strings.ReplaceAll(strings.ToLower(id), "-", ""); len(hex) == 32 && strings.Trim(hex, "0123456789abcdef") == "" {
+	// A UUID in another spelling would be another reading of the same assistant: Python drops hyphens anywhere, and takes
+	// a space or an underscore among the digits of what remains.
+	if hex := strings.ReplaceAll(strings.ToLower(id), "-", ""); len(hex) == 32 && strings.Trim(hex, "0123456789abcdef _") == "" {
 		return bad("Invalid assistant_id: must be a UUID in lower case with hyphens.")
 	}
 	return nil

@@ -1,6 +1,10 @@
 package langgraph
 
-import "github.com/usher-authz/usher/policy"
+import (
+	"strings"
+
+	"github.com/usher-authz/usher/policy"
+)
 
 // Requests whose method stands in the body: protocol v2 commands, MCP and A2A. What they do decides; a method that is
 // not known is not harmless.
@@ -42,6 +46,11 @@ func threadCommand(in policy.Input) ([]policy.Operation, error) {
 		create.MismatchDetail = noThreadOrRunable
 		create.Requires = []policy.Ref{create.Object}
 		ops := []policy.Operation{read(id), create}
+		// The SDKs of protocol v2 write the name in camel case, and the servers read only that; to ask for the
+		// other spelling too costs nothing.
+		for _, name := range []string{"multitaskStrategy", "multitask_strategy"} {
+			ops = append(ops, displaced(create, id, params[name])...)
+		}
 		if v := params["assistant_id"]; v != nil {
 			name, ok := v.(string)
 			if !ok {
@@ -68,31 +77,41 @@ func openSocket(in policy.Input) ([]policy.Operation, error) {
 	return nil, forbidden("WebSocket commands cannot be authorized: POST to commands and stream/events instead.")
 }
 
-// unplaced is a run that an MCP or A2A call starts: its body has no metadata, so a rule with a stamp or a filter denies.
-func unplaced(assistant any, thread any) policy.Operation {
-	return policy.Operation{
-		Resource: "threads", Action: "create_run", Creates: true, Unfilterable: true, MismatchDetail: noThreadOrRunable,
-		Value: runValue(map[string]any{"assistant_id": assistant}, thread, "create"),
+// unplaced is a run on a new thread that an MCP or A2A call starts, and the reading of what it gives: the body has no
+// place for metadata, so a rule with a stamp or a filter denies.
+func unplaced(assistant any) []policy.Operation {
+	return []policy.Operation{
+		{
+			Resource: "threads", Action: "create_run", Creates: true, Unfilterable: true, MismatchDetail: noThreadOrRunable,
+			Value: runValue(map[string]any{"assistant_id": assistant}, nil, "create"),
+		},
+		{Resource: "threads", Action: "read", Unfilterable: true, Value: map[string]any{"thread_id": nil}},
 	}
 }
 
 func mcp(in policy.Input) ([]policy.Operation, error) {
-	method, _, err := call(in)
+	method, params, err := call(in)
 	if err != nil {
+		return nil, err
+	}
+	// tools/call hands params.context to the run.
+	if err := guard(params, ""); err != nil {
 		return nil, err
 	}
 	search := policy.Operation{
 		Resource: "assistants", Action: "search", Unfilterable: true,
 		Value: map[string]any{"graph_id": nil, "metadata": map[string]any{}, "limit": int64(100), "offset": int64(0)},
 	}
+	// A tool is called by its name, which says nothing of whose assistant it is.
+	inspect := policy.Operation{Resource: "assistants", Action: "read", Unfilterable: true, Value: map[string]any{"assistant_id": nil}}
 	switch method {
 	case "initialize", "ping", "notifications/initialized", "notifications/cancelled":
 		return []policy.Operation{{Unruled: true}}, nil
 	case "tools/list":
-		return []policy.Operation{search, {Resource: "assistants", Action: "read", Unfilterable: true, Value: map[string]any{"assistant_id": nil}}}, nil
+		return []policy.Operation{search, inspect}, nil
 	case "tools/call":
 		search.Value = map[string]any{"graph_id": nil, "metadata": map[string]any{}, "limit": int64(1000), "offset": int64(0)}
-		return []policy.Operation{search, unplaced(nil, nil)}, nil
+		return append([]policy.Operation{search, inspect}, unplaced(nil)...), nil
 	}
 	return nil, forbidden("Unknown MCP method.")
 }
@@ -106,6 +125,10 @@ func a2a(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
+	// message/send hands params.context to the run.
+	if err := guard(params, ""); err != nil {
+		return nil, err
+	}
 	configuration, err := member(params, "configuration")
 	if err != nil {
 		return nil, err
@@ -114,39 +137,72 @@ func a2a(in policy.Input) ([]policy.Operation, error) {
 		return nil, forbidden("Push notifications are not allowed here.")
 	}
 	assistant := onAssistant("read", id, map[string]any{"assistant_id": id})
-	contextID := func(o map[string]any) (string, error) {
-		v, ok := o["contextId"]
-		if !ok || v == nil {
-			return "", nil
-		}
-		s, _ := v.(string)
-		return s, uuid("contextId", s)
-	}
 	switch method {
 	case "message/send", "message/stream":
 		message, err := member(params, "message")
 		if err != nil {
 			return nil, err
 		}
-		thread, err := contextID(message)
+		thread, err := taskThread(message, "taskId")
 		if err != nil {
 			return nil, err
 		}
 		if thread == "" {
-			return []policy.Operation{assistant, unplaced(id, nil)}, nil
+			runs := policy.Operation{Resource: "threads", Action: "search", Unfilterable: true, Value: map[string]any{"thread_id": nil, "metadata": map[string]any{}}}
+			return append([]policy.Operation{assistant, runs}, unplaced(id)...), nil
 		}
-		create := unplaced(id, thread)
-		create.Object, create.Unfilterable = threadRef(thread), false
-		return []policy.Operation{assistant, create, read(thread)}, nil
+		create := policy.Operation{
+			Resource: "threads", Action: "create_run", Creates: true, Object: threadRef(thread), MismatchDetail: noThreadOrRunable,
+			Value: runValue(map[string]any{"assistant_id": id}, thread, "create"),
+		}
+		return []policy.Operation{assistant, create, read(thread), runsOf(thread)}, nil
 	case "tasks/get":
-		thread, err := contextID(params)
+		thread, err := taskThread(params, "id")
 		if err != nil {
 			return nil, err
 		}
 		if thread == "" {
 			return nil, bad("contextId is needed.")
 		}
-		return []policy.Operation{read(thread), assistant}, nil
+		return []policy.Operation{read(thread), runsOf(thread), assistant}, nil
 	}
 	return nil, forbidden("Unknown A2A method.")
+}
+
+// taskThread returns the thread that a message or a task is about: its contextId, which the task's id (context:run)
+// repeats. Each names the thread where the other is missing, so they must agree. "" is a new thread.
+func taskThread(o map[string]any, task string) (string, error) {
+	var thread string
+	for _, name := range []string{"contextId", task} {
+		if o[name] == nil {
+			continue
+		}
+		s, ok := o[name].(string)
+		if !ok {
+			return "", bad("%s must be a string.", name)
+		}
+		if name == task {
+			context, run, composite := strings.Cut(s, ":")
+			if !composite {
+				context, run = thread, s
+			}
+			if err := uuid(task, run); err != nil {
+				return "", err
+			}
+			s = context
+		}
+		if err := uuid(name, s); err != nil {
+			return "", err
+		}
+		if thread != "" && thread != s {
+			return "", forbidden("The task is of another context.")
+		}
+		thread = s
+	}
+	return thread, nil
+}
+
+// runsOf is the list of a thread's runs.
+func runsOf(thread string) policy.Operation {
+	return on("search", thread, map[string]any{"thread_id": thread, "metadata": map[string]any{}})
 }

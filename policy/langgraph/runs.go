@@ -2,6 +2,7 @@ package langgraph
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/usher-authz/usher/policy"
 )
@@ -15,7 +16,7 @@ func listRuns(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []policy.Operation{read(id), on("search", id, map[string]any{"thread_id": id, "metadata": map[string]any{}})}, nil
+	return []policy.Operation{read(id), runsOf(id)}, nil
 }
 
 // run returns the ids of the path.
@@ -39,22 +40,58 @@ func readRun(in policy.Input) ([]policy.Operation, error) {
 	return []policy.Operation{op}, nil
 }
 
+// followRun is a run's join and stream. With cancel_on_disconnect a reader who hangs up cancels the run, for which the
+// servers ask threads:update: by then the answer has begun, so here it is asked first.
+func followRun(in policy.Input) ([]policy.Operation, error) {
+	ops, err := readRun(in)
+	if err != nil {
+		return nil, err
+	}
+	cancels, err := in.Single("cancel_on_disconnect")
+	if err != nil {
+		return nil, err
+	}
+	switch strings.ToLower(cancels) {
+	case "", "false", "0", "no":
+		return ops, nil
+	}
+	id, runID := in.Param("thread_id"), in.Param("run_id")
+	return append(ops, cancelOps(id, []any{runID}, "interrupt", ops[0].Requires)...), nil
+}
+
 func cancelRun(in policy.Input) ([]policy.Operation, error) {
 	id, runID, err := run(in)
 	if err != nil {
 		return nil, err
 	}
-	action, err := in.Single("action")
+	action, err := cancelAction(in)
 	if err != nil {
 		return nil, err
 	}
-	if action == "" {
+	return cancelOps(id, []any{runID}, action, []policy.Ref{runRef(id, runID)}), nil
+}
+
+// cancelAction is what a cancel does with the runs: the servers take any other word than rollback for interrupt.
+func cancelAction(in policy.Input) (string, error) {
+	action, err := in.Single("action")
+	if action != "rollback" {
 		action = "interrupt"
 	}
-	op := on("update", id, map[string]any{"thread_id": id, "action": action, "metadata": map[string]any{"run_ids": []any{runID}, "status": nil}})
-	op.MismatchDetail = noRuns
-	op.Requires = []policy.Ref{runRef(id, runID)}
-	return []policy.Operation{op}, nil
+	return action, err
+}
+
+// cancelOps are the events of cancelling runs of one thread; ids is nil where the request does not name them. A rollback
+// deletes a run that has not begun.
+func cancelOps(thread string, ids any, action string, runs []policy.Ref) []policy.Operation {
+	op := on("update", thread, map[string]any{"thread_id": thread, "action": action, "metadata": map[string]any{"run_ids": ids, "status": nil}})
+	op.MismatchDetail, op.Requires = noRuns, runs
+	ops := []policy.Operation{op}
+	if action == "rollback" {
+		op := on("delete", thread, map[string]any{"run_id": nil, "thread_id": thread})
+		op.MismatchDetail, op.Requires = noRuns, runs
+		ops = append(ops, op)
+	}
+	return ops
 }
 
 func deleteRun(in policy.Input) ([]policy.Operation, error) {
@@ -74,17 +111,18 @@ func cancelRuns(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	action, err := in.Single("action")
+	action, err := cancelAction(in)
 	if err != nil {
 		return nil, err
 	}
-	if action == "" {
-		action = "interrupt"
-	}
-	value := map[string]any{"thread_id": nil, "action": action, "metadata": map[string]any{"run_ids": body["run_ids"], "status": body["status"]}}
-	op := policy.Operation{Resource: "threads", Action: "update", Value: value, MismatchDetail: noRuns, Unfilterable: true}
 	if body["thread_id"] == nil {
-		return []policy.Operation{op}, nil
+		value := map[string]any{"thread_id": nil, "action": action, "metadata": map[string]any{"run_ids": body["run_ids"], "status": body["status"]}}
+		ops := []policy.Operation{{Resource: "threads", Action: "update", Value: value, MismatchDetail: noRuns, Unfilterable: true}}
+		if action == "rollback" {
+			value := map[string]any{"run_id": nil, "thread_id": nil}
+			ops = append(ops, policy.Operation{Resource: "threads", Action: "delete", Value: value, MismatchDetail: noRuns, Unfilterable: true})
+		}
+		return ops, nil
 	}
 	id, ok := body["thread_id"].(string)
 	if !ok {
@@ -100,20 +138,25 @@ func cancelRuns(in policy.Input) ([]policy.Operation, error) {
 	if !ok || len(ids) == 0 {
 		return nil, bad("run_ids must be a list of at least one id.")
 	}
+	runs := make([]policy.Ref, 0, len(ids))
 	for _, v := range ids {
 		runID, _ := v.(string)
 		if err := uuid("run_id", runID); err != nil {
 			return nil, err
 		}
-		op.Requires = append(op.Requires, runRef(id, runID))
+		runs = append(runs, runRef(id, runID))
 	}
-	value["thread_id"], op.Object, op.Unfilterable = id, threadRef(id), false
-	return []policy.Operation{op}, nil
+	return cancelOps(id, ids, action, runs), nil
 }
 
-// runValue is what a handler gets for create_run.
+// runValue is what a handler gets for create_run, as far as the request says it: ids that the server makes are null.
 func runValue(body map[string]any, thread any, ifNotExists string) map[string]any {
 	temporary := thread == nil && or(body["on_completion"], "delete") == any("delete")
+	during := or(body["checkpoint_during"], true)
+	durability := "async"
+	if during == any(false) {
+		durability = "exit"
+	}
 	return map[string]any{
 		"thread_id": thread, "assistant_id": body["assistant_id"], "run_id": nil, "status": "pending",
 		"metadata":                   or(body["metadata"], map[string]any{}),
@@ -126,7 +169,7 @@ func runValue(body map[string]any, thread any, ifNotExists string) map[string]an
 			"context": or(body["context"], map[string]any{}), "stream_mode": or(body["stream_mode"], []any{"values"}),
 			"interrupt_before": body["interrupt_before"], "interrupt_after": body["interrupt_after"], "webhook": body["webhook"],
 			"feedback_keys": body["feedback_keys"], "temporary": temporary, "subgraphs": or(body["stream_subgraphs"], false),
-			"resumable": or(body["stream_resumable"], false), "checkpoint_during": body["checkpoint_during"], "durability": body["durability"],
+			"resumable": or(body["stream_resumable"], false), "checkpoint_during": during, "durability": or(body["durability"], durability),
 		},
 	}
 }
@@ -157,6 +200,9 @@ func runOps(body map[string]any, threadID string, at []string, follows bool, ifN
 		create.Creates = body["if_not_exists"] == any("create")
 	}
 	ops := []policy.Operation{create, assistant}
+	if threadID != "" {
+		ops = append(ops, displaced(create, threadID, body["multitask_strategy"])...)
+	}
 	if follows {
 		ops = append(ops, policy.Operation{
 			Resource: "threads", Action: "read", Value: map[string]any{"thread_id": create.Value.(map[string]any)["thread_id"]},
@@ -164,6 +210,21 @@ func runOps(body map[string]any, threadID string, at []string, follows bool, ifN
 		})
 	}
 	return ops, nil
+}
+
+// displaced are the events of a run that takes the place of those under way on its thread. The servers fire them once
+// the run is made, and swallow a denial: who may not cancel a run may not displace it either, so here they are asked
+// first.
+func displaced(create policy.Operation, thread string, strategy any) []policy.Operation {
+	if strategy != any("interrupt") && strategy != any("rollback") {
+		return nil
+	}
+	ops := cancelOps(thread, nil, strategy.(string), create.Requires)
+	for i := range ops {
+		ops[i].Fresh, ops[i].Metadata, ops[i].BodyMetadata = create.Creates, create.Metadata, create.BodyMetadata
+		ops[i].MismatchDetail = create.MismatchDetail
+	}
+	return ops
 }
 
 func runAssistant(id string) (policy.Operation, error) {
@@ -196,7 +257,7 @@ func createStatelessRun(follows bool) func(policy.Input) ([]policy.Operation, er
 			return nil, err
 		}
 		if body["thread_id"] != nil {
-			return nil, bad("A stateless run names no thread.")
+			return nil, forbidden("A stateless run names no thread.")
 		}
 		ifNotExists := "reject"
 		if follows {
@@ -217,18 +278,14 @@ func createRunBatch(in policy.Input) ([]policy.Operation, error) {
 		if !ok {
 			return nil, bad("The body must be a list of runs.")
 		}
-		threadID := ""
-		if v := body["thread_id"]; v != nil {
-			id, _ := v.(string)
-			if err := uuid("thread_id", id); err != nil {
-				return nil, err
-			}
-			threadID = id
+		// Both servers make a new thread for each run of a batch, whatever thread it names.
+		if body["thread_id"] != nil {
+			return nil, forbidden("A stateless run names no thread.")
 		}
-		if err := guard(body, threadID); err != nil {
+		if err := guard(body, ""); err != nil {
 			return nil, err
 		}
-		more, err := runOps(body, threadID, []string{strconv.Itoa(i)}, false, "reject")
+		more, err := runOps(body, "", []string{strconv.Itoa(i)}, false, "reject")
 		if err != nil {
 			return nil, err
 		}

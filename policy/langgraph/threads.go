@@ -195,7 +195,10 @@ func updateState(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []policy.Operation{read(id), on("update", id, map[string]any{"thread_id": id})}, nil
+	update := on("update", id, map[string]any{"thread_id": id})
+	// Whoever may read the thread knows that it is there.
+	update.Mismatch, update.MismatchDetail = policy.Forbidden, "Forbidden"
+	return []policy.Operation{read(id), update}, nil
 }
 
 // or returns v, or the default that the servers fill in for null or absent.
