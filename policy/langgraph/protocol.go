@@ -79,11 +79,11 @@ func openSocket(in policy.Input) ([]policy.Operation, error) {
 
 // unplaced is a run on a new thread that an MCP or A2A call starts, and the reading of what it gives: the body has no
 // place for metadata, so a rule with a stamp or a filter denies.
-func unplaced(assistant any) []policy.Operation {
+func unplaced(run map[string]any) []policy.Operation {
 	return []policy.Operation{
 		{
 			Resource: "threads", Action: "create_run", Creates: true, Unfilterable: true, MismatchDetail: noThreadOrRunable,
-			Value: runValue(map[string]any{"assistant_id": assistant}, nil, "create"),
+			Value: runValue(run, nil, "create"),
 		},
 		{Resource: "threads", Action: "read", Unfilterable: true, Value: map[string]any{"thread_id": nil}},
 	}
@@ -111,7 +111,7 @@ func mcp(in policy.Input) ([]policy.Operation, error) {
 		return []policy.Operation{search, inspect}, nil
 	case "tools/call":
 		search.Value = map[string]any{"graph_id": nil, "metadata": map[string]any{}, "limit": int64(1000), "offset": int64(0)}
-		return append([]policy.Operation{search, inspect}, unplaced(nil)...), nil
+		return append([]policy.Operation{search, inspect}, unplaced(map[string]any{"input": params["arguments"]})...), nil
 	}
 	return nil, forbidden("Unknown MCP method.")
 }
@@ -149,7 +149,7 @@ func a2a(in policy.Input) ([]policy.Operation, error) {
 		}
 		if thread == "" {
 			runs := policy.Operation{Resource: "threads", Action: "search", Unfilterable: true, Value: map[string]any{"thread_id": nil, "metadata": map[string]any{}}}
-			return append([]policy.Operation{assistant, runs}, unplaced(id)...), nil
+			return append([]policy.Operation{assistant, runs}, unplaced(map[string]any{"assistant_id": id, "on_completion": "keep"})...), nil
 		}
 		create := policy.Operation{
 			Resource: "threads", Action: "create_run", Creates: true, Object: threadRef(thread), MismatchDetail: noThreadOrRunable,
