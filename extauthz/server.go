@@ -16,9 +16,22 @@ import (
 	"github.com/usher-authz/usher/policy"
 )
 
-// deadline bounds all I/O of one check: below the 200 ms after which Envoy gives up by default. A verifier has a bound of
-// its own below it, so that a token seen before costs no timer.
-const deadline = 160 * time.Millisecond
+const (
+	// defaultBudget bounds all I/O of one check where the caller names no deadline: below the 200 ms after which Envoy
+	// gives up by default.
+	defaultBudget = 160 * time.Millisecond
+	// maxBudget bounds it where the caller's deadline is far.
+	maxBudget = time.Second
+)
+
+// budget is until when a check may do I/O: four fifths of the time that Envoy waits (grpc-timeout), so that the answer is
+// still Usher's own. A verifier has a bound of its own below it, so that a token seen before costs no timer.
+func budget(ctx context.Context, start time.Time) time.Time {
+	if until, ok := ctx.Deadline(); ok {
+		return start.Add(min(until.Sub(start)*4/5, maxBudget))
+	}
+	return start.Add(defaultBudget)
+}
 
 // maxParallel bounds how many look-ups one request has under way.
 const maxParallel = 8
@@ -163,7 +176,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		Request: &policy.Request{Method: r.method, Path: r.path, Host: r.host, RemoteAddress: r.address, Query: r.query, Headers: r.headers.visible},
 	}, ops)
 	if len(d.Needs) > 0 {
-		found, err := find(ctx, rec.start.Add(deadline), state.Lookups[p.Name], d.Needs)
+		found, err := find(ctx, budget(ctx, rec.start), state.Lookups[p.Name], d.Needs)
 		if err != nil {
 			rec.rule = d.Rule
 			return fail(p, err)

@@ -26,7 +26,7 @@ type Config struct {
 	Transport  http.RoundTripper // nil: one of its own, without a proxy from the environment
 	Now        func() time.Time  // nil: time.Now
 	TTL        time.Duration     // how long metadata is kept; 0: 5 s
-	Timeout    time.Duration     // of one request; 0: 120 ms, below Envoy's 200 ms
+	Timeout    time.Duration     // of one request; 0: 1 s. A caller waits no longer than its own context
 	MaxEntries int               // of the cache; 0: 10,000
 	MaxBytes   int64             // of an answer that are read; 0: 4 MiB
 	Parallel   int64             // requests under way at once; 0: 64
@@ -65,7 +65,7 @@ func New(c Config) (*Client, error) {
 		}
 	}
 	or(&c.TTL, 5*time.Second)
-	or(&c.Timeout, 120*time.Millisecond)
+	or(&c.Timeout, time.Second)
 	if c.MaxEntries <= 0 {
 		c.MaxEntries = 10_000
 	}
