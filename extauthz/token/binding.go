@@ -3,47 +3,87 @@ package token
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
+
+	"github.com/usher-authz/usher/policy"
 )
 
-// binding is what `cnf` (RFC 7800) binds a token to. A nil binding is a bearer token.
+// binding is what `cnf` (RFC 7800) binds a token to: every part that is not nil must be proved. A nil *binding is a
+// bearer token.
 type binding struct {
-	certificate []byte // SHA-256 of the certificate (RFC 8705, section 3.1)
+	certificate []byte // SHA-256 of the client's certificate (RFC 8705, section 3.1)
+	key         []byte // SHA-256 thumbprint of the key that signs DPoP proofs (RFC 9449, section 6.1)
 }
 
-// bindingOf reads cnf. What it says in another way than is known here cannot be checked: the token is refused.
+// bindingOf reads cnf. RFC 7800, section 3.1, lets a reader ignore members that it does not know; here a member that
+// cannot be checked refuses the token, as a proof that was asked for and not made is no proof.
 func bindingOf(claims map[string]any) (*binding, error) {
 	v, ok := claims["cnf"]
 	if !ok {
 		return nil, nil
 	}
 	cnf, ok := v.(map[string]any)
-	if !ok || len(cnf) != 1 {
+	if !ok || len(cnf) == 0 {
 		return nil, bad("cnf is not understood")
 	}
-	text, ok := cnf["x5t#S256"].(string)
-	if !ok {
-		return nil, bad("cnf asks for a proof of possession that is not supported")
+	b := &binding{}
+	for name, value := range cnf {
+		text, ok := value.(string)
+		if !ok {
+			return nil, bad("cnf is not understood")
+		}
+		sum, err := decodeSegment(text)
+		if err != nil || len(sum) != sha256.Size {
+			return nil, bad("cnf is not understood")
+		}
+		switch name {
+		case "x5t#S256":
+			b.certificate = sum
+		case "jkt":
+			b.key = sum
+		default:
+			return nil, bad("cnf asks for a proof of possession that is not known")
+		}
 	}
-	sum, err := decodeSegment(text)
-	if err != nil || len(sum) != sha256.Size {
-		return nil, bad("cnf is not understood")
-	}
-	return &binding{certificate: sum}, nil
+	return b, nil
 }
 
-// check compares the binding with what the request shows.
-func (b *binding) check(c Credential) error {
-	if b == nil {
-		if c.Scheme == "DPoP" {
-			return bad("DPoP scheme with a token that is not bound to a key")
+// prove compares a verified token's binding with what the request shows. d is the digest of the token.
+func (r *rules) prove(v *verified, c *Credential, d *digest) error {
+	b := v.binding
+	if b == nil || b.key == nil {
+		// RFC 9449, section 7.1: the DPoP scheme is for bound tokens.
+		if c.Scheme != "Bearer" {
+			return badProof("the scheme is not Bearer, and the token is not bound to a key")
 		}
+	}
+	if b == nil {
 		return nil
 	}
-	if c.Scheme != "Bearer" || c.Certificate == nil {
-		return bad("the token is bound to a certificate that the request does not show")
+	if b.certificate != nil {
+		if len(c.Certificate) == 0 {
+			return bad("the token is bound to a certificate, and the connection showed none")
+		}
+		if sum := sha256.Sum256(c.Certificate); subtle.ConstantTimeCompare(sum[:], b.certificate) != 1 {
+			return bad("the token is bound to another certificate")
+		}
 	}
-	if sum := sha256.Sum256(c.Certificate); subtle.ConstantTimeCompare(sum[:], b.certificate) != 1 {
-		return bad("the token is bound to another certificate")
+	if b.key != nil {
+		// RFC 9449, section 7.1: a bound token is not accepted as a bearer token, even with a proof beside it.
+		if c.Scheme != "DPoP" {
+			return badProof("the token is bound to a key, and the scheme is not DPoP")
+		}
+		return r.proofs.check(c, b.key, d, r.now())
 	}
 	return nil
+}
+
+// badProof refuses a request for its DPoP proof. The challenge names both schemes, as one that names only Bearer would
+// tell the client to do what is refused (RFC 9449, section 7.1; RFC 9110, section 11.6.1 for several challenges).
+func badProof(reason string) error {
+	return &policy.Refusal{
+		Outcome: policy.Unauthenticated, Detail: "The proof of possession is not valid.", Err: errors.New(reason),
+		Challenge: `error="invalid_token", error_description="The token or its DPoP proof is not valid.", ` +
+			`DPoP error="invalid_dpop_proof", algs="` + proofAlgorithms + `"`,
+	}
 }

@@ -8,16 +8,21 @@ import (
 
 // Choose joins the verifiers of one policy. A JWT goes to the one whose issuer it names, before anything of it is
 // verified: that verifier then checks that the issuer really is its own. A token of an issuer that no verifier has is
-// refused, and nothing is fetched for it (RFC 8725, section 3.10).
+// refused, and nothing is fetched for it (RFC 8725, section 3.10). A token that names no issuer goes to the providers that
+// introspect, in their order, until one knows it; if one of them could not be asked, and none knows it, nobody knows, and
+// that is Unavailable. Without verifiers every token is refused.
 func Choose(verifiers ...Verifier) Verifier {
 	if len(verifiers) == 1 {
 		return verifiers[0]
 	}
 	c := chooser{}
 	for _, v := range verifiers {
-		if j, ok := v.(*JWT); ok {
-			c.jwts = append(c.jwts, j)
-		} else {
+		switch v := v.(type) {
+		case *JWT:
+			c.jwts = append(c.jwts, v)
+		case *Introspector:
+			c.introspectors = append(c.introspectors, v)
+		default:
 			c.others = append(c.others, v)
 		}
 	}
@@ -25,38 +30,68 @@ func Choose(verifiers ...Verifier) Verifier {
 }
 
 type chooser struct {
-	jwts   []*JWT
-	others []Verifier
+	jwts          []*JWT
+	introspectors []*Introspector
+	others        []Verifier // asked in order for what none of the former is meant by
 }
 
 func (c chooser) Verify(ctx context.Context, credential Credential) (*policy.Identity, error) {
-	if len(credential.Token) > maxToken {
-		return nil, bad("token is too long")
+	if err := credential.check(); err != nil {
+		return nil, err
 	}
-	if len(c.jwts) > 0 && looksLikeJWS(credential.Token) {
-		d := digestOf(credential.Token)
-		for _, j := range c.jwts {
-			if j.cache.get(d) != nil {
-				return j.verify(ctx, credential, d)
-			}
+	d := digestOf(credential.Token)
+	for _, j := range c.jwts {
+		if _, ok := j.cache.get(&d); ok {
+			return j.verify(ctx, &credential, &d, nil)
 		}
+	}
+	if looksLikeJWS(credential.Token) {
 		t, err := parseCompact(credential.Token)
 		if err != nil {
 			return nil, err
 		}
-		for _, j := range c.jwts {
-			if iss, ok := t.claims["iss"].(string); ok && iss == j.issuer {
-				return j.verify(ctx, credential, d)
-			}
+		if issuer, ok := t.claims["iss"].(string); ok {
+			return c.issuedBy(ctx, issuer, &credential, &d, t)
 		}
-		return nil, bad("no provider of the policy has this issuer")
 	}
-	err := bad("no provider of the policy takes such a token")
-	for _, v := range c.others {
-		var id *policy.Identity
-		if id, err = v.Verify(ctx, credential); err == nil {
+	return c.opaque(ctx, credential, &d)
+}
+
+func (c chooser) issuedBy(ctx context.Context, issuer string, credential *Credential, d *digest, t *compact) (*policy.Identity, error) {
+	for _, j := range c.jwts {
+		if j.issuer == issuer {
+			return j.verify(ctx, credential, d, t)
+		}
+	}
+	for _, i := range c.introspectors {
+		if i.issuer == issuer {
+			return i.verify(ctx, credential, d)
+		}
+	}
+	return nil, bad("no provider of the policy has this issuer")
+}
+
+func (c chooser) opaque(ctx context.Context, credential Credential, d *digest) (*policy.Identity, error) {
+	refused := bad("no provider of the policy takes such a token")
+	worse := func(err error) {
+		if !isRefused(refused) { // one that could not be asked already: it might have known the token
+			return
+		}
+		refused = err
+	}
+	for _, i := range c.introspectors {
+		id, err := i.verify(ctx, &credential, d)
+		if err == nil {
 			return id, nil
 		}
+		worse(err)
 	}
-	return nil, err
+	for _, v := range c.others {
+		id, err := v.Verify(ctx, credential)
+		if err == nil {
+			return id, nil
+		}
+		worse(err)
+	}
+	return nil, refused
 }

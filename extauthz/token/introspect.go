@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,172 +20,279 @@ import (
 )
 
 const (
-	introspectWait  = 140 * time.Millisecond // of one request to the endpoint, below Envoy's 200 ms
-	introspectSlots = 32                     // requests under way at once
-	introspectKeep  = 30 * time.Second       // how long an active answer is kept, never past exp
-	introspectMost  = 64 << 10               // bytes of an answer
+	introspectWait   = 140 * time.Millisecond // of one request to the endpoint, below Envoy's 200 ms
+	introspectSlots  = 32                     // requests under way at once
+	introspectKeep   = 30 * time.Second       // how long an active answer is good, never past exp
+	introspectRefuse = 5 * time.Second        // how long an inactive one is
+	introspectMost   = 128 << 10              // bytes of an answer
+	maxRefused       = 10_000                 // inactive tokens that are remembered
+	// breakAfter failures in a row, the endpoint is left alone for breakFor: callers are answered at once, and a sick
+	// provider is not asked harder than a well one.
+	breakAfter, breakFor = 20, time.Second
 )
 
-// introspector asks a provider about opaque tokens (RFC 7662). It is safe for concurrent use. An active answer is kept for
-// a short time; an inactive one, and a failure, is not kept at all.
-type introspector struct {
-	jwt      *JWT // for what the two have in common: claims, mapping, cache, clock
+// Introspector asks a provider about its tokens (RFC 7662). It is safe for concurrent use. An active answer is good for
+// 30 seconds and never past exp, an inactive one for 5; a failure is not kept, and is never taken for a refusal. However
+// many requests carry one token, it is asked about once at a time. Make one with [NewIntrospector]; the zero Introspector
+// must not be used.
+type Introspector struct {
+	rules
 	endpoint string
 	basic    string
 	http     *http.Client
+	log      *zap.Logger
 	slots    *semaphore.Weighted
 	flights  singleflight.Group
+	active   *cache[*verified]
+	refused  *cache[time.Time] // apart, so that a flood of bad tokens evicts no good one
+
+	mu       sync.Mutex
+	failures int       // in a row
+	closed   time.Time // not asked before then
+	answered time.Time
+	problem  error // of the last attempt
 }
 
-func newIntrospector(c Config) (*introspector, error) {
-	i := c.Introspection
-	u, err := url.Parse(i.Endpoint)
-	switch {
-	case err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && c.AllowHTTP):
-		return nil, fmt.Errorf("provider %q: introspection endpoint %q is no https URL", c.Name, i.Endpoint)
-	case i.ClientID == "" || i.ClientSecret == "":
-		return nil, fmt.Errorf("provider %q: introspection needs a client id and its secret", c.Name)
-	case c.Issuer == "" || len(c.Audiences) == 0 || slices.Contains(c.Audiences, ""):
-		return nil, fmt.Errorf("provider %q: no issuer or no audience", c.Name)
-	case c.Identity == nil:
-		return nil, fmt.Errorf("provider %q: no identity mapping", c.Name)
+// NewIntrospector returns a verifier that asks c.Introspection. It does no I/O. The error names what is wrong in the Config.
+func NewIntrospector(c Config) (*Introspector, error) {
+	if c.Introspection == nil {
+		return nil, fmt.Errorf("provider %q: no introspection", c.Name)
 	}
-	j := &JWT{name: c.Name, issuer: c.Issuer, audiences: c.Audiences, skew: c.ClockSkew, mapping: c.Identity, now: c.Now, log: c.Logger}
-	if j.skew <= 0 {
-		j.skew = defaultSkew
-	}
-	if j.now == nil {
-		j.now = time.Now
-	}
-	if j.log == nil {
-		j.log = zap.NewNop()
-	}
-	if j.cache, err = newCache(maxCached); err != nil {
+	r, err := newRules(c)
+	if err != nil {
 		return nil, err
+	}
+	spec := c.Introspection
+	if _, err := checkURL(spec.Endpoint, c.AllowHTTP); err != nil {
+		return nil, fmt.Errorf("provider %q: introspection at %q: %w", c.Name, spec.Endpoint, err)
+	}
+	if spec.ClientID == "" || spec.ClientSecret == "" {
+		return nil, fmt.Errorf("provider %q: introspection needs a client id and its secret", c.Name)
 	}
 	transport := c.Transport
 	if transport == nil {
-		transport = &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: introspectWait}).DialContext,
-			TLSHandshakeTimeout: time.Second, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: introspectSlots,
-			MaxConnsPerHost: introspectSlots, MaxResponseHeaderBytes: 64 << 10, IdleConnTimeout: time.Minute,
-		}
+		transport = defaultTransport(introspectWait, introspectSlots)
 	}
 	// RFC 6749, section 2.3.1: both parts are form-encoded before they are joined.
-	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(i.ClientID) + ":" + url.QueryEscape(i.ClientSecret)))
-	return &introspector{
-		jwt: j, endpoint: i.Endpoint, basic: "Basic " + basic, slots: semaphore.NewWeighted(introspectSlots),
+	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(spec.ClientID) + ":" + url.QueryEscape(spec.ClientSecret)))
+	i := &Introspector{
+		rules: r, endpoint: spec.Endpoint, basic: "Basic " + basic, log: c.Logger, slots: semaphore.NewWeighted(introspectSlots),
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-	}, nil
+	}
+	if i.log == nil {
+		i.log = zap.NewNop()
+	}
+	if i.active, err = newCache[*verified](maxCached); err == nil {
+		i.refused, err = newCache[time.Time](maxRefused)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("provider %q: make its cache: %w", c.Name, err)
+	}
+	return i, nil
 }
 
-// Run has nothing to do: the endpoint is asked when a token comes.
-func (i *introspector) Run(ctx context.Context) { <-ctx.Done() }
+// Issuer is the exact `iss` that an answer must have, if it has one.
+func (i *Introspector) Issuer() string { return i.issuer }
 
-// Status is always ready: whether the endpoint answers shows only with a token.
-func (i *introspector) Status() Status { return Status{Ready: true} }
+// Run has nothing to do: the endpoint is asked when a token comes.
+func (i *Introspector) Run(ctx context.Context) { <-ctx.Done() }
+
+// Status is always ready, as whether the endpoint answers shows only with a token; Problem says why the last attempt
+// failed.
+func (i *Introspector) Status() Status {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	st := Status{Ready: true, Fetched: i.answered}
+	if i.problem != nil {
+		st.Problem = i.problem.Error()
+	}
+	return st
+}
 
 // Verify asks the endpoint, or takes the answer that it gave a moment ago.
-func (i *introspector) Verify(ctx context.Context, c Credential) (*policy.Identity, error) {
-	if len(c.Token) > maxToken {
-		return nil, bad("token is too long")
+func (i *Introspector) Verify(ctx context.Context, c Credential) (*policy.Identity, error) {
+	if err := c.check(); err != nil {
+		return nil, err
 	}
 	d := digestOf(c.Token)
-	v := i.jwt.cache.get(d)
-	if v == nil || !i.jwt.now().Before(v.until) {
-		flight := i.flights.DoChan(string(d[:]), func() (any, error) {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), introspectWait)
-			defer cancel()
-			return i.ask(ctx, c.Token, d)
-		})
-		select {
-		case r := <-flight:
-			if r.Err != nil {
-				return nil, r.Err
-			}
-			v = r.Val.(*verified)
-		case <-ctx.Done():
-			return nil, unavailable(i.jwt.name, ctx.Err())
+	return i.verify(ctx, &c, &d)
+}
+
+func (i *Introspector) verify(ctx context.Context, c *Credential, d *digest) (*policy.Identity, error) {
+	now := i.now()
+	v, ok := i.active.get(d)
+	if !ok || !now.Before(v.until) {
+		if until, ok := i.refused.get(d); ok && now.Before(until) {
+			return nil, bad("the provider said a moment ago that the token is not good")
+		}
+		var err error
+		if v, err = i.fly(ctx, c.Token, *d); err != nil {
+			return nil, err
 		}
 	}
-	if err := v.binding.check(c); err != nil {
+	if err := i.prove(v, c, d); err != nil {
 		return nil, err
 	}
 	return v.identity, nil
 }
 
-func (i *introspector) ask(ctx context.Context, token string, d digest) (*verified, error) {
+// fly asks once for all who ask about the token now. The request outlives a caller that gives up.
+func (i *Introspector) fly(ctx context.Context, token string, d digest) (*verified, error) {
+	flight := i.flights.DoChan(string(d[:]), func() (_ any, err error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), introspectWait)
+		defer cancel()
+		defer func() {
+			if p := recover(); p != nil { // in this goroutine nobody else would
+				err = fmt.Errorf("introspect: panic of type %T", p)
+			}
+		}()
+		v, err := i.look(ctx, token)
+		if err == nil {
+			i.active.put(&d, v)
+		} else if isRefused(err) {
+			i.refused.put(&d, i.now().Add(introspectRefuse))
+		}
+		return v, err
+	})
+	select {
+	case r := <-flight:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*verified), nil
+	case <-ctx.Done():
+		return nil, unavailable(i.name, fmt.Errorf("wait for introspection: %w", ctx.Err()))
+	}
+}
+
+// look asks the endpoint and judges its answer. A token that says it is of another issuer is not shown to this one.
+func (i *Introspector) look(ctx context.Context, token string) (*verified, error) {
+	if looksLikeJWS(token) {
+		if t, err := parseCompact(token); err == nil {
+			if issuer, ok := t.claims["iss"].(string); ok && issuer != i.issuer {
+				return nil, bad("iss is not the provider's issuer")
+			}
+		}
+	}
+	if i.now().Before(i.broken()) {
+		return nil, unavailable(i.name, errors.New("introspection failed often; the endpoint is left alone for a moment"))
+	}
 	if err := i.slots.Acquire(ctx, 1); err != nil {
-		return nil, unavailable(i.jwt.name, errors.New("too many introspections under way"))
+		return nil, unavailable(i.name, errors.New("too many introspections under way"))
 	}
 	defer i.slots.Release(1)
+	claims, err := i.ask(ctx, token)
+	i.note(err)
+	if err != nil {
+		return nil, unavailable(i.name, fmt.Errorf("introspect: %w", err))
+	}
+	// RFC 7662, section 2.2: a boolean, and required. Whatever is not true is no.
+	if active, _ := claims["active"].(bool); !active {
+		return nil, bad("the provider says that the token is not active")
+	}
+	return i.accept(claims)
+}
+
+// ask posts the token (RFC 7662, section 2.1) and reads the answer: a JSON object with status 200, or an error. What is
+// wrong with the answer is the provider's fault or ours, never the client's.
+func (i *Introspector) ask(ctx context.Context, token string) (map[string]any, error) {
 	form := url.Values{"token": {token}, "token_type_hint": {"access_token"}}.Encode()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, i.endpoint, strings.NewReader(form))
 	if err != nil {
-		return nil, unavailable(i.jwt.name, errors.New("introspection request cannot be made"))
+		return nil, errors.New("the request cannot be made")
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("Authorization", i.basic)
 	response, err := i.http.Do(request)
 	if err != nil {
-		return nil, unavailable(i.jwt.name, fmt.Errorf("introspect: %w", err))
+		return nil, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the endpoint answered %d, expected 200", response.StatusCode)
+	}
 	text, err := io.ReadAll(io.LimitReader(response.Body, introspectMost+1))
-	if err != nil || len(text) > introspectMost || response.StatusCode != http.StatusOK {
-		return nil, unavailable(i.jwt.name, fmt.Errorf("introspect: endpoint answered %d", response.StatusCode))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > introspectMost {
+		return nil, fmt.Errorf("the endpoint answered more than %d bytes", introspectMost)
 	}
 	parsed, err := policy.ParseValue(text)
 	if err != nil {
-		return nil, unavailable(i.jwt.name, errors.New("introspect: the answer is not strict JSON"))
+		return nil, errors.New("the answer is not strict JSON")
 	}
 	claims, ok := parsed.(map[string]any)
-	active, isBool := claims["active"].(bool)
-	if !ok || !isBool {
-		return nil, unavailable(i.jwt.name, errors.New("introspect: the answer has no active that is true or false"))
+	if !ok {
+		return nil, errors.New("the answer is not a JSON object")
 	}
-	if !active {
-		return nil, bad("the provider says that the token is not active")
-	}
-	return i.accept(claims, d)
+	return claims, nil
 }
 
-// accept checks an active answer as the claims of a JWT, except that exp and iss may be left out (RFC 7662, section 2.2):
-// the provider was asked itself.
-func (i *introspector) accept(claims map[string]any, d digest) (*verified, error) {
-	now := i.jwt.now()
+// accept checks an active answer as the claims of a JWT, except that iss and exp may be left out (RFC 7662, section 2.2):
+// it is the provider itself that says, now, that the token is its own and active.
+func (i *Introspector) accept(claims map[string]any) (*verified, error) {
+	now := i.now()
 	until := now.Add(introspectKeep)
-	checked := make(map[string]any, len(claims)+2)
-	for k, v := range claims {
-		checked[k] = v
+	checked := claims
+	_, hasIssuer := claims["iss"]
+	_, hasExpiry := claims["exp"]
+	if !hasIssuer || !hasExpiry {
+		checked = make(map[string]any, len(claims)+2)
+		for _, name := range []string{"iss", "aud", "sub", "exp", "nbf", "iat"} {
+			if v, ok := claims[name]; ok {
+				checked[name] = v
+			}
+		}
+		if !hasIssuer {
+			checked["iss"] = i.issuer
+		}
+		if !hasExpiry {
+			checked["exp"] = until.Unix()
+		}
 	}
-	if _, ok := claims["iss"]; !ok {
-		checked["iss"] = i.jwt.issuer
-	}
-	if _, ok := claims["exp"]; !ok {
-		checked["exp"] = until.Unix()
-	}
-	valid, err := i.jwt.checkClaims(checked, now)
+	expires, err := i.check(checked, now)
 	if err != nil {
 		return nil, err
 	}
-	if typ, ok := claims["token_type"].(string); ok && strings.EqualFold(typ, "DPoP") && claims["cnf"] == nil {
-		return nil, bad("a DPoP token without cnf")
-	}
-	bound, err := bindingOf(claims)
+	v, err := i.admit(claims, expires)
 	if err != nil {
 		return nil, err
 	}
-	identity, err := i.jwt.mapping.Identity(claims)
-	if err != nil {
-		return nil, invalid("The access token does not say who it is for.", err)
+	// RFC 9449, section 6.2: a token of this type without its key cannot be checked.
+	if typ, _ := claims["token_type"].(string); strings.EqualFold(typ, "DPoP") && (v.binding == nil || v.binding.key == nil) {
+		return nil, bad("a DPoP token without the thumbprint of its key")
 	}
-	identity.Provider, identity.Expires = i.jwt.name, valid.expires
-	if end := valid.expires.Add(i.jwt.skew); end.Before(until) {
-		until = end
+	if until.Before(v.until) {
+		v.until = until
 	}
-	v := &verified{identity: identity, until: until, binding: bound}
-	i.jwt.cache.put(d, v)
 	return v, nil
+}
+
+func (i *Introspector) broken() time.Time {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.closed
+}
+
+// note counts failures in a row, and logs a change once.
+func (i *Introspector) note(err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	before := i.problem
+	i.problem = err
+	if err == nil {
+		i.failures, i.answered = 0, i.now()
+		if before != nil {
+			i.log.Info("introspection works again", zap.String("provider", i.name))
+		}
+		return
+	}
+	if i.failures++; i.failures >= breakAfter {
+		i.failures, i.closed = 0, i.now().Add(breakFor)
+	}
+	if before == nil {
+		i.log.Warn("introspection fails", zap.String("provider", i.name), zap.Error(err))
+	}
 }

@@ -5,9 +5,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -19,22 +19,36 @@ import (
 )
 
 // This is the only file that imports jwx. It turns JWKs into keys and checks signatures; which key may check which
-// token is decided here too, as it is a property of the key (RFC 8725, section 3.1).
+// algorithm is settled here too, once, when the key is read, as it is a property of the key (RFC 8725, section 3.1).
 
-// key is one verification key of an issuer.
+// key is one verification key of an issuer. It never changes.
 type key struct {
 	kid        string
-	thumbprint string
-	alg        string // the key's own; empty: any that fits its type
+	thumbprint []byte // RFC 7638, SHA-256; nil for a secret
+	identity   string // equal for two keys only if all that matters of them is equal
 	material   any
-	curve      string // of an EC key
+	size       int                     // of its signatures in bytes
+	verifiers  map[string]jws.Verifier // by algorithm that it may verify
 }
 
-// asymmetric are the algorithms accepted by default.
-var asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+// asymmetric are the algorithms that are accepted by default.
+func asymmetric() []string {
+	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+}
 
-// hmacSizes are the HMAC algorithms and how long a secret must be at least (RFC 7518, section 3.2).
-var hmacSizes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
+// secretSize is how long the secret of an HMAC algorithm must be, and its signature is, in bytes (RFC 7518, section 3.2);
+// 0: not an HMAC algorithm.
+func secretSize(alg string) int {
+	switch alg {
+	case "HS256":
+		return 32
+	case "HS384":
+		return 48
+	case "HS512":
+		return 64
+	}
+	return 0
+}
 
 const (
 	// maxKeys bounds how many keys of a set are looked at.
@@ -46,7 +60,7 @@ const (
 // parseKeys reads a JWK set (RFC 7517, section 5). A key that cannot verify a signature safely is left out and does not
 // spoil the others: an unknown type, a secret or private one, one for encryption, one that is too small. Of several keys
 // with one kid all are kept.
-func parseKeys(set []byte) ([]key, error) {
+func parseKeys(set []byte) ([]*key, error) {
 	v, err := policy.ParseValue(set)
 	if err != nil {
 		return nil, errors.New("the JWK set is not strict JSON")
@@ -59,242 +73,178 @@ func parseKeys(set []byte) ([]key, error) {
 	if !ok {
 		return nil, errors.New(`the JWK set has no list "keys"`)
 	}
-	var keys []key
-	for i, item := range list {
-		if i == maxKeys {
-			break
+	var keys []*key
+	for _, item := range list[:min(len(list), maxKeys)] {
+		members, ok := item.(map[string]any)
+		if !ok {
+			continue
 		}
-		if k, ok := parseKey(item); ok {
-			keys = append(keys, k)
+		k, err := parseKey(members)
+		if err != nil || slices.ContainsFunc(keys, func(other *key) bool { return other.identity == k.identity }) {
+			continue
 		}
+		keys = append(keys, k)
 	}
 	return keys, nil
 }
 
-func parseKey(item any) (key, bool) {
-	members, ok := item.(map[string]any)
-	if !ok {
-		return key{}, false
-	}
+// parseKey reads one public JWK. The error holds nothing of the key.
+func parseKey(members map[string]any) (*key, error) {
+	// A key whose private half is published, or a secret, is known to all.
 	for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
 		if _, ok := members[private]; ok {
-			return key{}, false
+			return nil, errors.New("the key is private")
 		}
 	}
-	for _, name := range []string{"kid", "alg", "use"} {
-		if v, ok := members[name]; ok {
-			if _, ok := v.(string); !ok && v != nil {
-				return key{}, false
-			}
-		}
+	alg, err := optional(members, "alg")
+	if err != nil {
+		return nil, err
 	}
-	if use, _ := members["use"].(string); use != "" && use != "sig" {
-		return key{}, false
+	use, err := optional(members, "use")
+	if err != nil {
+		return nil, err
+	}
+	if use != "" && use != "sig" {
+		return nil, errors.New("the key is not for signatures") // RFC 7517, section 4.2
 	}
 	if ops, ok := members["key_ops"]; ok && ops != nil {
 		if list, ok := ops.([]any); !ok || !slices.Contains(list, any("verify")) {
-			return key{}, false
+			return nil, errors.New("the key is not for verification") // RFC 7517, section 4.3
 		}
 	}
-	text, err := marshal(members)
+	k := &key{}
+	if k.kid, err = optional(members, "kid"); err != nil {
+		return nil, err
+	}
+	text, err := publicMembers(members)
 	if err != nil {
-		return key{}, false
+		return nil, err
 	}
 	parsed, err := jwk.ParseKey(text)
 	if err != nil {
-		return key{}, false
+		return nil, errors.New("the key cannot be read") // jwx quotes it
 	}
-	k := key{kid: parsed.KeyID()}
-	k.alg, _ = members["alg"].(string)
-	if parsed.Raw(&k.material) != nil {
-		return key{}, false
+	if err := parsed.Raw(&k.material); err != nil {
+		return nil, errors.New("the key cannot be read")
 	}
-	sum, err := parsed.Thumbprint(crypto.SHA256)
-	if err != nil {
-		return key{}, false
-	}
-	// The key's own alg and kid are part of what a withdrawal is about.
-	k.thumbprint = string(sum) + "/" + k.alg + "/" + k.kid
+	var fits []string
 	switch m := k.material.(type) {
 	case *rsa.PublicKey:
-		if bits := m.N.BitLen(); bits < minRSABits || bits > maxRSABits || m.E < 3 || m.E%2 == 0 {
-			return key{}, false
+		if err := checkRSA(m, parsed); err != nil {
+			return nil, err
 		}
+		k.size, fits = m.Size(), []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
 	case *ecdsa.PublicKey:
-		if _, err := m.ECDH(); err != nil { // not on the curve
-			return key{}, false
+		if _, err := m.ECDH(); err != nil { // a point that is not on the curve
+			return nil, errors.New("the key is no point of its curve")
 		}
-		k.curve = m.Curve.Params().Name
+		// Each algorithm has just one curve (RFC 7518, section 3.4).
+		switch m.Curve.Params().Name {
+		case "P-256":
+			k.size, fits = 64, []string{"ES256"}
+		case "P-384":
+			k.size, fits = 96, []string{"ES384"}
+		case "P-521":
+			k.size, fits = 132, []string{"ES512"}
+		}
 	case ed25519.PublicKey:
-	default:
-		return key{}, false
+		if len(m) != ed25519.PublicKeySize {
+			return nil, errors.New("the key has the wrong length")
+		}
+		k.size, fits = ed25519.SignatureSize, []string{"EdDSA"}
 	}
-	return k, true
+	if alg != "" { // RFC 7517, section 4.4
+		fits = slices.DeleteFunc(fits, func(a string) bool { return a != alg })
+	}
+	if len(fits) == 0 {
+		return nil, errors.New("the key fits no known algorithm")
+	}
+	if k.verifiers, err = verifiers(fits); err != nil {
+		return nil, err
+	}
+	if k.thumbprint, err = parsed.Thumbprint(crypto.SHA256); err != nil {
+		return nil, errors.New("the key has no thumbprint")
+	}
+	k.identity = string(k.thumbprint) + alg + "\x00" + k.kid
+	return k, nil
 }
 
-func marshal(members map[string]any) ([]byte, error) {
+// optional reads a member that is a string, null or absent.
+func optional(members map[string]any, name string) (string, error) {
+	v := members[name]
+	if s, ok := v.(string); ok || v == nil {
+		return s, nil
+	}
+	return "", fmt.Errorf("the key's %s is no string", name)
+}
+
+// publicMembers writes what jwx needs to know of a key, and no more: certificate chains, dates and extensions are none of
+// its business.
+func publicMembers(members map[string]any) ([]byte, error) {
 	out := []byte{'{'}
-	for name, v := range members {
-		s, ok := v.(string)
+	for _, name := range []string{"kty", "crv", "x", "y", "n", "e"} {
+		s, ok := members[name].(string)
 		if !ok {
-			continue // lists such as x5c and key_ops say nothing about the material
+			continue
 		}
 		if len(out) > 1 {
 			out = append(out, ',')
 		}
+		out = append(append(append(out, '"'), name...), '"', ':')
 		var err error
-		if out, err = jsontext.AppendQuote(out, name); err != nil {
-			return nil, err
-		}
-		out = append(out, ':')
 		if out, err = jsontext.AppendQuote(out, s); err != nil {
-			return nil, err
+			return nil, errors.New("the key cannot be read")
 		}
 	}
 	return append(out, '}'), nil
 }
 
-// fits reports whether the key may verify a signature of that algorithm: by its own alg where it has one, and by its
-// type and curve always (RFC 7518, section 3.1).
-func (k *key) fits(alg string) bool {
-	if k.alg != "" && k.alg != alg {
-		return false
+// checkRSA refuses moduli out of bounds, and exponents that make signatures forgeable or slow. The exponent is read from
+// the JWK, as the integer in the Go key would hold just the low bits of a huge one.
+func checkRSA(m *rsa.PublicKey, parsed jwk.Key) error {
+	if bits := m.N.BitLen(); bits < minRSABits || bits > maxRSABits || m.N.Bit(0) == 0 {
+		return fmt.Errorf("the RSA modulus has %d bits, or is even", bits)
 	}
-	switch k.material.(type) {
-	case *rsa.PublicKey:
-		return alg[:2] == "RS" || alg[:2] == "PS"
-	case *ecdsa.PublicKey:
-		return alg == "ES256" && k.curve == "P-256" || alg == "ES384" && k.curve == "P-384" || alg == "ES512" && k.curve == "P-521"
-	case ed25519.PublicKey:
-		return alg == "EdDSA"
-	case []byte:
-		return alg[:2] == "HS"
+	public, ok := parsed.(jwk.RSAPublicKey)
+	if !ok {
+		return errors.New("the key cannot be read")
 	}
-	return false
-}
-
-// check verifies the signature over the signing input. The length of the signature must be just the algorithm's, as some
-// verifiers take longer ones (RFC 7518, section 3.4).
-func (k *key) check(alg string, input, signature []byte) error {
-	size := map[string]int{"ES256": 64, "ES384": 96, "ES512": 132, "EdDSA": 64, "HS256": 32, "HS384": 48, "HS512": 64}[alg]
-	if m, ok := k.material.(*rsa.PublicKey); ok {
-		size = m.Size()
-	}
-	if len(signature) != size || size == 0 {
-		return errors.New("signature has the wrong length")
-	}
-	verifier, err := jws.NewVerifier(jwa.SignatureAlgorithm(alg))
-	if err != nil {
-		return fmt.Errorf("no verifier for %q", alg)
-	}
-	if verifier.Verify(input, signature, k.material) != nil {
-		return errors.New("signature does not match")
+	e := new(big.Int).SetBytes(public.E())
+	if e.BitLen() > 31 || e.Bit(0) == 0 || e.Cmp(big.NewInt(3)) < 0 {
+		return errors.New("the RSA exponent is even, or out of bounds")
 	}
 	return nil
 }
 
-// compact is a JWS in its compact form, taken apart (RFC 7515, section 7.1).
-type compact struct {
-	alg, kid, typ string
-	hasKid        bool
-	input         []byte // what is signed
-	signature     []byte
-	header        map[string]any
-	claims        map[string]any
+// secretKey is the key of an HMAC secret.
+func secretKey(secret []byte, algorithms []string) (*key, error) {
+	vs, err := verifiers(algorithms)
+	return &key{identity: "secret", material: slices.Clone(secret), verifiers: vs}, err
 }
 
-var strict = base64.RawURLEncoding.Strict()
-
-// decodeSegment undoes base64url without padding, in its one canonical spelling. Go's decoder skips line breaks, so that
-// they are refused first.
-func decodeSegment(text string) ([]byte, error) {
-	for i := 0; i < len(text); i++ {
-		c := text[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
-			return nil, errors.New("not base64url")
+func verifiers(algorithms []string) (map[string]jws.Verifier, error) {
+	out := make(map[string]jws.Verifier, len(algorithms))
+	for _, alg := range algorithms {
+		v, err := jws.NewVerifier(jwa.SignatureAlgorithm(alg))
+		if err != nil {
+			return nil, fmt.Errorf("no verifier for %q: %w", alg, err)
 		}
+		out[alg] = v
 	}
-	return strict.DecodeString(text)
+	return out, nil
 }
 
-// looksLikeJWS reports whether the text has the form of a compact JWS: three segments.
-func looksLikeJWS(text string) bool {
-	dots := 0
-	for i := 0; i < len(text); i++ {
-		if text[i] == '.' {
-			if dots++; dots > 2 {
-				return false
-			}
-		}
-	}
-	return dots == 2
-}
+// fits reports whether the key may verify signatures of that algorithm: by its type and curve, and by its own alg where
+// it has one.
+func (k *key) fits(alg string) bool { return k.verifiers[alg] != nil }
 
-func parseCompact(text string) (*compact, error) {
-	if len(text) > maxToken {
-		return nil, bad("token is too long")
+// verify checks the signature over the input. The signature must have just the algorithm's length, as some verifiers take
+// other ones too (RFC 7518, section 3.4).
+func (k *key) verify(alg string, input, signature []byte) bool {
+	v := k.verifiers[alg]
+	size := k.size
+	if size == 0 {
+		size = secretSize(alg)
 	}
-	if !looksLikeJWS(text) {
-		return nil, bad("token is not a compact JWS")
-	}
-	var segments [3]string
-	for i, start := 0, 0; i < 3; i++ {
-		end := start
-		for end < len(text) && text[end] != '.' {
-			end++
-		}
-		segments[i] = text[start:end]
-		start = end + 1
-	}
-	c := &compact{input: []byte(text[:len(segments[0])+1+len(segments[1])])}
-	var err error
-	if c.header, err = decodeObject(segments[0]); err != nil {
-		return nil, bad("header: " + err.Error())
-	}
-	if c.claims, err = decodeObject(segments[1]); err != nil {
-		return nil, bad("claims: " + err.Error())
-	}
-	if c.signature, err = decodeSegment(segments[2]); err != nil {
-		return nil, bad("signature is not canonical base64url")
-	}
-	var ok bool
-	if c.alg, ok = c.header["alg"].(string); !ok {
-		return nil, bad("alg is no string")
-	}
-	if _, ok := c.header["crit"]; ok {
-		return nil, bad("crit is not supported")
-	}
-	if _, ok := c.header["b64"]; ok {
-		return nil, bad("b64 is not supported")
-	}
-	if v, ok := c.header["kid"]; ok {
-		if c.kid, c.hasKid = v.(string); !c.hasKid {
-			return nil, bad("kid is no string")
-		}
-	}
-	if v, ok := c.header["typ"]; ok {
-		if c.typ, ok = v.(string); !ok {
-			return nil, bad("typ is no string")
-		}
-	}
-	if v, ok := c.header["cty"]; ok && v != nil {
-		return nil, bad("nested tokens are not supported")
-	}
-	return c, nil
-}
-
-func decodeObject(segment string) (map[string]any, error) {
-	text, err := decodeSegment(segment)
-	if err != nil {
-		return nil, errors.New("not canonical base64url")
-	}
-	v, err := policy.ParseValue(text)
-	if err != nil {
-		return nil, errors.New("not strict JSON")
-	}
-	object, ok := v.(map[string]any)
-	if !ok {
-		return nil, errors.New("not a JSON object")
-	}
-	return object, nil
+	return v != nil && size > 0 && len(signature) == size && v.Verify(input, signature, k.material) == nil
 }

@@ -4,83 +4,72 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
-	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/usher-authz/usher/policy"
 )
 
-// maxCached is how many verified tokens one provider keeps.
-const maxCached = 20_000
-
 // JWT verifies the JSON Web Tokens of one provider. It is safe for concurrent use; Run must run beside it, unless its
-// keys are given inline.
+// keys are given inline. The zero JWT verifies nothing and must not be used; make one with [NewJWT].
 type JWT struct {
-	name       string
-	issuer     string
-	audiences  []string
+	rules
 	algorithms []string
-	typ        []string
-	skew       time.Duration
-	mapping    *policy.Mapping
-	now        func() time.Time
-	log        *zap.Logger
-
-	keys  *keySource
-	cache *cache
+	typ        []string // folded
+	keys       *keySource
+	cache      *cache[*verified]
 }
 
 // NewJWT returns a verifier. It does no I/O. The error names what is wrong in the Config.
 func NewJWT(c Config) (*JWT, error) {
-	j := &JWT{
-		name: c.Name, issuer: c.Issuer, audiences: c.Audiences, algorithms: c.Algorithms, typ: c.Typ, skew: c.ClockSkew,
-		mapping: c.Identity, now: c.Now, log: c.Logger,
+	r, err := newRules(c)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case c.Issuer == "":
-		return nil, fmt.Errorf("provider %q: no issuer", c.Name)
-	case len(c.Audiences) == 0 || slices.Contains(c.Audiences, ""):
-		return nil, fmt.Errorf("provider %q: no audience", c.Name)
-	case c.Identity == nil:
-		return nil, fmt.Errorf("provider %q: no identity mapping", c.Name)
-	}
-	if j.skew <= 0 {
-		j.skew = defaultSkew
-	}
-	if j.now == nil {
-		j.now = time.Now
-	}
-	if j.log == nil {
-		j.log = zap.NewNop()
+	j := &JWT{rules: r, algorithms: slices.Clone(c.Algorithms)}
+	for _, typ := range c.Typ {
+		j.typ = append(j.typ, mediaType(typ))
 	}
 	if len(j.algorithms) == 0 {
-		j.algorithms = asymmetric
+		j.algorithms = asymmetric()
 		if len(c.SharedSecret) > 0 {
 			j.algorithms = []string{"HS256"}
 		}
 	}
-	for _, alg := range j.algorithms {
-		size, hmac := hmacSizes[alg]
-		switch {
-		case hmac && len(c.SharedSecret) == 0:
-			return nil, fmt.Errorf("provider %q: %s needs a shared secret", c.Name, alg)
-		case hmac && len(c.SharedSecret) < size:
-			return nil, fmt.Errorf("provider %q: the shared secret is shorter than %d bytes, which %s needs", c.Name, size, alg)
-		case !hmac && !slices.Contains(asymmetric, alg):
-			return nil, fmt.Errorf("provider %q: unknown algorithm %q", c.Name, alg)
-		case !hmac && len(c.SharedSecret) > 0:
-			return nil, fmt.Errorf("provider %q: %s does not go with a shared secret", c.Name, alg)
-		}
+	if err := checkAlgorithms(j.algorithms, c.SharedSecret); err != nil {
+		return nil, fmt.Errorf("provider %q: %w", c.Name, err)
 	}
-	var err error
-	if j.cache, err = newCache(maxCached); err != nil {
+	if j.cache, err = newCache[*verified](maxCached); err != nil {
+		return nil, fmt.Errorf("provider %q: make its cache: %w", c.Name, err)
+	}
+	log := c.Logger
+	if log == nil {
+		log = zap.NewNop()
+	}
+	if j.keys, err = newKeySource(c, j.algorithms, j.now, log); err != nil {
 		return nil, err
 	}
-	j.keys, err = newKeySource(c, j.now, j.log)
-	return j, err
+	return j, nil
+}
+
+// checkAlgorithms keeps symmetric and asymmetric algorithms apart, so that no public key is ever a secret (RFC 8725,
+// section 2.1), and asks for secrets as long as their hash (RFC 7518, section 3.2).
+func checkAlgorithms(algorithms []string, secret []byte) error {
+	for _, alg := range algorithms {
+		size := secretSize(alg)
+		switch {
+		case size == 0 && !slices.Contains(asymmetric(), alg):
+			return fmt.Errorf("unknown algorithm %q", alg)
+		case size == 0 && len(secret) > 0:
+			return fmt.Errorf("%s does not go with a shared secret", alg)
+		case size > 0 && len(secret) == 0:
+			return fmt.Errorf("%s needs a shared secret", alg)
+		case size > 0 && len(secret) < size:
+			return fmt.Errorf("the shared secret is shorter than %d bytes, which %s needs", size, alg)
+		}
+	}
+	return nil
 }
 
 // Issuer is the exact `iss` of the provider's tokens.
@@ -93,96 +82,96 @@ func (j *JWT) Run(ctx context.Context) { j.keys.run(ctx) }
 func (j *JWT) Status() Status { return j.keys.status() }
 
 // Verify verifies one token. What was verified before is found by the hash of its exact bytes, and costs no more than
-// that; its time, its key and its binding to the sender are checked again.
+// that; its time, its key and its binding to the sender are checked again. No key is fetched for a token; one that names a
+// key which is not known may wait up to 100 ms for a fetch in the background.
 func (j *JWT) Verify(ctx context.Context, c Credential) (*policy.Identity, error) {
-	if len(c.Token) > maxToken {
-		return nil, bad("token is too long")
-	}
-	return j.verify(ctx, c, digestOf(c.Token))
-}
-
-func (j *JWT) verify(ctx context.Context, c Credential, d digest) (*policy.Identity, error) {
-	now := j.now()
-	set := j.keys.current(now)
-	if set == nil {
-		return nil, unavailable(j.name, errors.New("no keys"))
-	}
-	if v := j.cache.get(d); v != nil {
-		if now.Before(v.until) && set.has(v.key) {
-			if err := v.binding.check(c); err != nil {
-				return nil, err
-			}
-			return v.identity, nil
-		}
-		j.cache.drop(d)
-	}
-	return j.cold(ctx, c, d, now, set)
-}
-
-func (j *JWT) cold(ctx context.Context, c Credential, d digest, now time.Time, set *keySet) (*policy.Identity, error) {
-	t, err := parseCompact(c.Token)
-	if err != nil {
+	if err := c.check(); err != nil {
 		return nil, err
 	}
-	if !slices.Contains(j.algorithms, t.alg) {
+	d := digestOf(c.Token)
+	return j.verify(ctx, &c, &d, nil)
+}
+
+// verify verifies a token that was taken apart already, unless t is nil.
+func (j *JWT) verify(ctx context.Context, c *Credential, d *digest, t *compact) (*policy.Identity, error) {
+	v, ok := j.cache.get(d)
+	if ok {
+		now := j.now()
+		set, err := j.keys.current(ctx, now)
+		if err != nil {
+			return nil, unavailable(j.name, err)
+		}
+		if !now.Before(v.until) || !set.has(v.key) {
+			j.cache.drop(d)
+			ok = false
+		}
+	}
+	if !ok {
+		var err error
+		if v, err = j.cold(ctx, c.Token, t); err != nil {
+			return nil, err
+		}
+		j.cache.put(d, v)
+	}
+	if err := j.prove(v, c, d); err != nil {
+		return nil, err
+	}
+	return v.identity, nil
+}
+
+// cold verifies a token from the beginning. What can never be right is refused before keys are asked for, so that it is
+// never our own fault, and costs neither a signature check nor a fetch.
+func (j *JWT) cold(ctx context.Context, token string, t *compact) (*verified, error) {
+	if t == nil {
+		var err error
+		if t, err = parseCompact(token); err != nil {
+			return nil, err
+		}
+	}
+	if !slices.Contains(j.algorithms, t.alg) { // RFC 8725, section 3.1
 		return nil, bad("alg is not accepted")
 	}
-	if len(j.typ) > 0 && !sameType(t.typ, j.typ) {
+	if !typeAccepted(t.typ, j.typ) { // RFC 8725, section 3.11; RFC 9068, section 4
 		return nil, bad("typ is not accepted")
 	}
-	// Claims that can never be right cost no signature check and no key fetch.
-	valid, err := j.checkClaims(t.claims, now)
+	expires, err := j.check(t.claims, j.now())
 	if err != nil {
 		return nil, err
 	}
-	k, err := j.signedBy(ctx, t, set)
+	signer, err := j.signer(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	bound, err := bindingOf(t.claims)
+	v, err := j.admit(t.claims, expires)
 	if err != nil {
 		return nil, err
 	}
-	identity, err := j.mapping.Identity(t.claims)
-	if err != nil {
-		return nil, invalid("The access token does not say who it is for.", err)
-	}
-	identity.Provider, identity.Expires = j.name, valid.expires
-	j.cache.put(d, &verified{identity: identity, until: valid.expires.Add(j.skew), key: k.thumbprint, binding: bound})
-	if err := bound.check(c); err != nil {
-		return nil, err
-	}
-	return identity, nil
+	v.key = signer
+	return v, nil
 }
 
-// signedBy finds the key that signed the token. Where the token names a key that is not known, the key set may have
-// changed: one fetch is asked for, and waited for a moment.
-func (j *JWT) signedBy(ctx context.Context, t *compact, set *keySet) (*key, error) {
-	k, known := set.find(t)
-	if !known && j.keys.refresh(ctx) {
-		if next := j.keys.current(j.now()); next != nil {
-			k, known = next.find(t)
+// signer finds the key that signed the token. Where the token means a key that is not known, the issuer may have published
+// it a moment ago: a fetch is asked for. Only when one has succeeded is the key known not to exist.
+func (j *JWT) signer(ctx context.Context, t *compact) (*key, error) {
+	set, err := j.keys.current(ctx, j.now())
+	if err != nil {
+		return nil, unavailable(j.name, err)
+	}
+	signer, named := set.verify(t)
+	if !named {
+		if err := j.keys.ask(ctx); err != nil {
+			return nil, unavailable(j.name, fmt.Errorf("the token names a key that is not known: %w", err))
 		}
+		if set, err = j.keys.current(ctx, j.now()); err != nil {
+			return nil, unavailable(j.name, err)
+		}
+		signer, named = set.verify(t)
 	}
 	switch {
-	case !known:
-		return nil, bad("no key of the issuer is named so")
-	case k == nil:
-		return nil, bad("signature, or algorithm, does not match the key")
+	case !named:
+		return nil, bad("the issuer has no key of that name")
+	case signer == nil:
+		return nil, invalid("The access token is not valid.", errors.New("no key of the issuer verifies the signature by this alg"))
 	}
-	return k, nil
-}
-
-// client fetches from the provider: within limits, and never from another host than the one that was asked for.
-func client(transport http.RoundTripper) *http.Client {
-	return &http.Client{
-		Transport: transport,
-		Timeout:   fetchTimeout,
-		CheckRedirect: func(next *http.Request, via []*http.Request) error {
-			if len(via) > 3 || next.URL.Host != via[0].URL.Host || next.URL.Scheme != via[0].URL.Scheme {
-				return errors.New("redirect to another host refused")
-			}
-			return nil
-		},
-	}
+	return signer, nil
 }

@@ -2,138 +2,147 @@ package token
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
-	"net/http"
-	"net/url"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
-
-	"github.com/usher-authz/usher/policy"
 )
 
 const (
-	refreshEvery = 5 * time.Minute        // between two fetches that succeed
-	retryFirst   = time.Second            // after a failure, doubled up to retryMost
+	refreshEvery = 5 * time.Minute        // between two fetches that succeed, and up to a tenth more
+	overdue      = 7 * time.Minute        // without an attempt: the clock has jumped, or the process slept
+	retryFirst   = time.Second            // after a failure, doubled up to retryMost, and up to a quarter more
 	retryMost    = time.Minute            //
-	askEvery     = 10 * time.Second       // between two fetches that unknown key ids ask for
+	askEvery     = 10 * time.Second       // between two fetches that requests ask for
 	askWait      = 100 * time.Millisecond // how long a request waits for such a fetch
 	maxStale     = 24 * time.Hour         // how long keys are good without a fetch that succeeds
-	fetchTimeout = 10 * time.Second
-	maxDocument  = 1 << 20 // bytes of a discovery document or a JWK set
 )
+
+// maxTries bounds how many keys of one name a signature is checked against.
+const maxTries = 4
 
 // keySet is what an issuer has published. It never changes.
 type keySet struct {
-	keys        []key
-	thumbprints map[string]struct{}
-	fetched     time.Time
+	keys    []*key
+	fetched time.Time
 }
 
-func newKeySet(keys []key, fetched time.Time) *keySet {
-	s := &keySet{keys: keys, thumbprints: make(map[string]struct{}, len(keys)), fetched: fetched}
-	for _, k := range keys {
-		s.thumbprints[k.thumbprint] = struct{}{}
-	}
-	return s
-}
+// has reports whether a key is still published. Keys that stay from one set to the next stay the same pointer.
+func (s *keySet) has(k *key) bool { return slices.Contains(s.keys, k) }
 
-// has reports whether a key is still published.
-func (s *keySet) has(thumbprint string) bool {
-	_, ok := s.thumbprints[thumbprint]
-	return ok
-}
-
-// maxTries bounds how many keys of one name a token is checked against.
-const maxTries = 4
-
-// find returns the key that verifies the token's signature, or nil, and whether the token named keys that are known at
-// all. A token without kid is checked against the keys that fit its algorithm.
-func (s *keySet) find(t *compact) (*key, bool) {
-	known, tries := false, 0
-	for i := range s.keys {
-		k := &s.keys[i]
-		if t.hasKid && k.kid != t.kid && k.kid != "" {
+// verify returns the key that verifies the token's signature, or nil; named says whether the set has a key that the token
+// means at all. A token without kid means every key that fits its algorithm; a kid is compared exactly (RFC 7515, section
+// 4.1.4), but for a set of one key without a name, which any kid means.
+func (s *keySet) verify(t *compact) (signer *key, named bool) {
+	tries := 0
+	for _, k := range s.keys {
+		if t.hasKid && k.kid != t.kid && (k.kid != "" || len(s.keys) > 1) {
 			continue
 		}
-		if t.hasKid && k.kid == "" && len(s.keys) > 1 {
-			continue
-		}
-		known = true
+		named = true
 		if !k.fits(t.alg) || tries == maxTries {
 			continue
 		}
-		tries++
-		if k.check(t.alg, t.input, t.signature) == nil {
+		if tries++; k.verify(t.alg, t.input, t.signature) {
 			return k, true
 		}
 	}
-	return nil, known || !t.hasKid
+	return nil, named || !t.hasKid
 }
 
-// keySource keeps the keys of one issuer: given once, or fetched again and again by run.
+// keySource keeps the keys of one issuer: given once, or fetched by run again and again. It is safe for concurrent use.
 type keySource struct {
-	name     string
-	set      atomic.Pointer[keySet]
-	fixed    bool
-	issuer   string
-	jwksURI  string
-	http     *http.Client
-	insecure bool
-	now      func() time.Time
-	log      *zap.Logger
+	set   atomic.Pointer[keySet] // nil: none yet
+	fixed bool                   // given once
 
-	mu      sync.Mutex
-	asked   time.Time     // when an unknown kid asked for a fetch last
-	flight  chan struct{} // closed when the fetch that was asked for has ended; nil: none
-	ask     chan struct{}
-	problem string // of the last attempt
+	name, issuer, uri string // uri is empty for discovery
+	fetch             *fetcher
+	now               func() time.Time
+	log               *zap.Logger
+	wake              chan struct{} // to run: somebody asks
+
+	mu        sync.Mutex
+	asked     time.Time // when a request asked for a fetch last
+	flight    *flight   // asked for and not ended; nil: none
+	attempted time.Time // when the last attempt ended
+	problem   error     // of the last attempt
 }
 
-func newKeySource(c Config, now func() time.Time, log *zap.Logger) (*keySource, error) {
-	s := &keySource{name: c.Name, issuer: c.Issuer, jwksURI: c.JWKSURI, insecure: c.AllowHTTP, now: now, log: log, ask: make(chan struct{}, 1)}
+// flight is a fetch that requests wait for.
+type flight struct {
+	done chan struct{} // closed when it has ended
+	err  error         // read after done
+}
+
+var errNoKeysYet = errors.New("keys are not fetched yet")
+
+func newKeySource(c Config, algorithms []string, now func() time.Time, log *zap.Logger) (*keySource, error) {
+	s := &keySource{name: c.Name, issuer: c.Issuer, uri: c.JWKSURI, now: now, log: log, wake: make(chan struct{}, 1), problem: errNoKeysYet}
 	switch {
 	case len(c.SharedSecret) > 0:
-		s.fixed = true
-		s.set.Store(newKeySet([]key{{thumbprint: "shared", material: c.SharedSecret}}, time.Time{}))
+		k, err := secretKey(c.SharedSecret, algorithms)
+		if err != nil {
+			return nil, fmt.Errorf("provider %q: %w", c.Name, err)
+		}
+		s.fixed, s.problem = true, nil
+		s.set.Store(&keySet{keys: []*key{k}})
+		return s, nil
 	case len(c.JWKS) > 0:
 		keys, err := parseKeys(c.JWKS)
 		if err != nil {
 			return nil, fmt.Errorf("provider %q: inline keys: %w", c.Name, err)
 		}
-		if len(keys) == 0 {
+		if !slices.ContainsFunc(keys, func(k *key) bool { return slices.ContainsFunc(algorithms, k.fits) }) {
 			return nil, fmt.Errorf("provider %q: no inline key can verify a signature", c.Name)
 		}
-		s.fixed = true
-		s.set.Store(newKeySet(keys, time.Time{}))
+		s.fixed, s.problem = true, nil
+		s.set.Store(&keySet{keys: keys})
+		return s, nil
 	}
-	transport := c.Transport
-	if transport == nil {
-		transport = &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			TLSHandshakeTimeout: 5 * time.Second, ResponseHeaderTimeout: fetchTimeout, ForceAttemptHTTP2: true,
-			MaxResponseHeaderBytes: 64 << 10, MaxIdleConns: 4, IdleConnTimeout: time.Minute,
-		}
+	address := c.JWKSURI
+	if address == "" {
+		address = c.Issuer
 	}
-	s.http = client(transport)
+	if _, err := checkURL(address, c.AllowHTTP); err != nil {
+		return nil, fmt.Errorf("provider %q: keys at %q: %w", c.Name, address, err)
+	}
+	s.fetch = newFetcher(c.Transport, c.AllowHTTP)
 	return s, nil
 }
 
-// current returns the keys in force, or nil if there are none, or none that are fresh enough.
-func (s *keySource) current(now time.Time) *keySet {
+// current returns the keys in force, or an error where there are none that are fresh enough.
+func (s *keySource) current(ctx context.Context, now time.Time) (*keySet, error) {
 	set := s.set.Load()
-	if set == nil || !s.fixed && now.Sub(set.fetched) > maxStale {
-		return nil
+	if !s.fixed && set != nil && now.Sub(set.fetched) > overdue && s.overdue(now) {
+		_ = s.ask(ctx) // what was withdrawn meanwhile must not be good; if it fails, what is known is good until maxStale
+		set = s.set.Load()
 	}
-	return set
+	return set, s.usable(set, now)
+}
+
+func (s *keySource) usable(set *keySet, now time.Time) error {
+	switch {
+	case s.fixed:
+		return nil
+	case set == nil:
+		return errNoKeysYet
+	case now.Sub(set.fetched) > maxStale:
+		return errors.New("the last fetch of keys that succeeded is too long ago")
+	case len(set.keys) == 0:
+		return errors.New("the issuer publishes no key that can verify a signature")
+	}
+	return nil
+}
+
+func (s *keySource) overdue(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return now.Sub(s.attempted) > overdue
 }
 
 // run fetches until ctx ends.
@@ -142,73 +151,131 @@ func (s *keySource) run(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	retry := retryFirst
-	for {
-		err := s.fetch(ctx)
+	uri, retry := "", retryFirst
+	for onDemand := false; ; {
+		taken := s.take()
+		if !onDemand {
+			uri = "" // discover again: the issuer may have moved its keys
+		}
+		next, err := s.attempt(ctx, uri)
+		uri = next
 		if ctx.Err() != nil {
+			s.end(taken, ctx.Err())
 			return
 		}
 		s.note(err)
-		wait := refreshEvery + time.Duration(rand.Int64N(int64(refreshEvery/10)))
+		s.end(taken, err)
+		wait := refreshEvery + rand.N(refreshEvery/10)
 		if err != nil {
-			wait = retry + time.Duration(rand.Int64N(int64(retry/4)))
+			wait = retry + rand.N(retry/4)
 			retry = min(2*retry, retryMost)
 		} else {
 			retry = retryFirst
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		onDemand = s.sleep(ctx, wait)
+		if ctx.Err() != nil {
 			return
-		case <-timer.C:
-		case <-s.ask:
-			timer.Stop()
 		}
 	}
 }
 
-// note keeps the result of an attempt for status, ends a fetch that was asked for, and logs a change once.
+// sleep waits, and reports whether it was woken.
+func (s *keySource) sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-s.wake:
+		return true
+	}
+	return false
+}
+
+// attempt fetches the keys and puts them in force, and returns where they are; empty to look for them again. A JWK set that
+// can be read is what the issuer says, whether it has keys or not: what it lacks is withdrawn.
+func (s *keySource) attempt(ctx context.Context, uri string) (string, error) {
+	if uri == "" {
+		if uri = s.uri; uri == "" {
+			var err error
+			if uri, err = s.fetch.discover(ctx, s.issuer); err != nil {
+				return "", err
+			}
+		}
+	}
+	keys, err := s.fetch.keys(ctx, uri)
+	if err != nil {
+		return "", err
+	}
+	if old := s.set.Load(); old != nil {
+		for i, k := range keys {
+			if j := slices.IndexFunc(old.keys, func(o *key) bool { return o.identity == k.identity }); j >= 0 {
+				keys[i] = old.keys[j]
+			}
+		}
+	}
+	s.set.Store(&keySet{keys: keys, fetched: s.now()})
+	if len(keys) == 0 {
+		return uri, fmt.Errorf("fetch keys of %q: the JWK set has no key that can verify a signature", excerpt(uri))
+	}
+	return uri, nil
+}
+
+// take returns the flight that the attempt which begins now is for, or nil. One that is asked for later waits for the next.
+func (s *keySource) take() *flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.wake:
+	default:
+	}
+	return s.flight
+}
+
+func (s *keySource) end(f *flight, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f != nil {
+		f.err = err
+		close(f.done)
+		s.flight = nil
+	}
+}
+
+// note keeps the result of an attempt, and logs a change once.
 func (s *keySource) note(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.flight != nil {
-		close(s.flight)
-		s.flight = nil
+	s.attempted = s.now()
+	before := s.problem
+	s.problem = err
+	switch {
+	case err == nil && before == nil, err != nil && before != nil && err.Error() == before.Error():
+	case err == nil:
+		s.log.Info("keys fetched", zap.String("provider", s.name))
+	default:
+		s.log.Warn("keys cannot be fetched; trying again", zap.String("provider", s.name), zap.Error(err))
 	}
-	problem := ""
-	if err != nil {
-		problem = err.Error()
-	}
-	if problem != s.problem {
-		if err != nil {
-			s.log.Warn("keys cannot be fetched; retrying", zap.String("provider", s.name), zap.Error(err))
-		} else {
-			s.log.Info("keys can be fetched again", zap.String("provider", s.name))
-		}
-	}
-	s.problem = problem
 }
 
-// refresh asks for a fetch because of an unknown key id, at most once in askEvery however many ask, and waits a moment
-// for it. It reports whether there was a fetch to wait for.
-func (s *keySource) refresh(ctx context.Context) bool {
+// ask makes run fetch, at most once in askEvery however many ask, and waits a moment for it. A nil error says that the keys
+// now in force are new enough to say what is published; otherwise nobody knows.
+func (s *keySource) ask(ctx context.Context) error {
 	if s.fixed {
-		return false
+		return nil
 	}
 	s.mu.Lock()
-	flight := s.flight
-	if flight == nil {
-		now := s.now()
-		if !s.asked.IsZero() && now.Sub(s.asked) < askEvery {
-			s.mu.Unlock()
-			return false
+	f := s.flight
+	if f == nil {
+		if now := s.now(); !s.asked.IsZero() && now.Sub(s.asked) < askEvery {
+			defer s.mu.Unlock()
+			return s.problem
 		}
-		s.asked = now
-		flight = make(chan struct{})
-		s.flight = flight
+		s.asked = s.now()
+		f = &flight{done: make(chan struct{})}
+		s.flight = f
 		select {
-		case s.ask <- struct{}{}:
+		case s.wake <- struct{}{}:
 		default:
 		}
 	}
@@ -216,115 +283,29 @@ func (s *keySource) refresh(ctx context.Context) bool {
 	timer := time.NewTimer(askWait)
 	defer timer.Stop()
 	select {
-	case <-flight:
+	case <-f.done:
+		return f.err
 	case <-timer.C:
+		return errors.New("the fetch of keys takes too long")
 	case <-ctx.Done():
+		return fmt.Errorf("wait for keys: %w", ctx.Err())
 	}
-	return true
 }
 
 func (s *keySource) status() Status {
-	now := s.now()
-	st := Status{}
-	if set := s.current(now); set != nil {
-		st.Ready, st.Keys, st.Fetched = len(set.keys) > 0, len(set.keys), set.fetched
+	set := s.set.Load()
+	err := s.usable(set, s.now())
+	st := Status{Ready: err == nil}
+	if set != nil {
+		st.Keys, st.Fetched = len(set.keys), set.fetched
 	}
 	s.mu.Lock()
-	st.Problem = s.problem
-	s.mu.Unlock()
-	if !st.Ready && st.Problem == "" {
-		st.Problem = "keys are being fetched"
+	defer s.mu.Unlock()
+	switch {
+	case s.problem != nil:
+		st.Problem = s.problem.Error()
+	case err != nil:
+		st.Problem = err.Error()
 	}
 	return st
-}
-
-// fetch gets the keys and puts them in force. A set without a usable key is a failure: the old one stays.
-func (s *keySource) fetch(ctx context.Context) error {
-	uri := s.jwksURI
-	if uri == "" {
-		var err error
-		if uri, err = s.discover(ctx); err != nil {
-			return err
-		}
-	}
-	text, err := s.get(ctx, uri)
-	if err != nil {
-		return fmt.Errorf("fetch keys of %q: %w", s.issuer, err)
-	}
-	keys, err := parseKeys(text)
-	if err != nil {
-		return fmt.Errorf("fetch keys of %q: %w", s.issuer, err)
-	}
-	if len(keys) == 0 {
-		return fmt.Errorf("fetch keys of %q: the JWK set has no key that can verify a signature", s.issuer)
-	}
-	s.set.Store(newKeySet(keys, s.now()))
-	return nil
-}
-
-// discover reads the provider's metadata (OpenID Connect Discovery 1.0, section 4). Its issuer must be the one that it
-// was asked for (section 4.3), or somebody else's keys would be trusted.
-func (s *keySource) discover(ctx context.Context) (string, error) {
-	text, err := s.get(ctx, strings.TrimSuffix(s.issuer, "/")+"/.well-known/openid-configuration")
-	if err != nil {
-		return "", fmt.Errorf("discover %q: %w", s.issuer, err)
-	}
-	v, err := policy.ParseValue(text)
-	if err != nil {
-		return "", fmt.Errorf("discover %q: the document is not strict JSON", s.issuer)
-	}
-	document, ok := v.(map[string]any)
-	if !ok {
-		return "", fmt.Errorf("discover %q: the document is not a JSON object", s.issuer)
-	}
-	if issuer, _ := document["issuer"].(string); issuer != s.issuer {
-		return "", fmt.Errorf("discover %q: the document is for issuer %q, expected just the configured one", s.issuer, printable(issuer))
-	}
-	uri, _ := document["jwks_uri"].(string)
-	if uri == "" {
-		return "", fmt.Errorf("discover %q: the document has no jwks_uri", s.issuer)
-	}
-	return uri, nil
-}
-
-func printable(s string) string {
-	if len(s) > 200 {
-		s = s[:200]
-	}
-	return strings.ToValidUTF8(s, "?")
-}
-
-// get fetches a JSON document: https, or http where allowed, 200, within the size limit.
-func (s *keySource) get(ctx context.Context, address string) ([]byte, error) {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.User != nil {
-		return nil, errors.New("not a URL that can be fetched")
-	}
-	if u.Scheme != "https" && !(u.Scheme == "http" && s.insecure) {
-		return nil, fmt.Errorf("scheme %q refused, expected https (allowHTTP permits http)", u.Scheme)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Accept", "application/json")
-	response, err := s.http.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %d, expected 200", u.Host, response.StatusCode)
-	}
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxDocument {
-		return nil, fmt.Errorf("%s answered more than %d bytes", u.Host, maxDocument)
-	}
-	if !json.Valid(text) {
-		return nil, fmt.Errorf("%s answered something else than JSON", u.Host)
-	}
-	return text, nil
 }

@@ -40,9 +40,17 @@ type Provider interface {
 // New returns the verifier that c asks for. It does no I/O; the error names what is wrong in c.
 func New(c Config) (Provider, error) {
 	if c.Introspection != nil {
-		return newIntrospector(c)
+		i, err := NewIntrospector(c)
+		if err != nil {
+			return nil, err
+		}
+		return i, nil
 	}
-	return NewJWT(c)
+	j, err := NewJWT(c)
+	if err != nil {
+		return nil, err
+	}
+	return j, nil
 }
 
 // Config is the specification of one provider's tokens.
@@ -79,12 +87,18 @@ type Status struct {
 	Problem string    `json:"problem,omitempty"` // of the last attempt, if it failed
 }
 
-const (
-	// maxToken bounds a token in bytes, before anything is decoded.
-	maxToken = 16 << 10
-	// defaultSkew is how far clocks may differ.
-	defaultSkew = 30 * time.Second
-)
+// check refuses what shows no token, or one of a length that none has.
+func (c *Credential) check() error {
+	switch {
+	case c.Token == "":
+		return bad("no token")
+	case len(c.Token) > maxToken:
+		return bad("token is too long")
+	case c.Scheme != "Bearer" && c.Scheme != "DPoP":
+		return bad("the scheme is neither Bearer nor DPoP")
+	}
+	return nil
+}
 
 func invalid(description string, err error) error {
 	return &policy.Refusal{
@@ -103,4 +117,10 @@ func unavailable(provider string, err error) error {
 		Outcome: policy.Unavailable, Detail: "The identity provider cannot be asked now.", RetryAfter: time.Second,
 		Err: fmt.Errorf("provider %q: %w", provider, err),
 	}
+}
+
+// isRefused reports whether err says that the token is bad, and not that nobody could tell.
+func isRefused(err error) bool {
+	var r *policy.Refusal
+	return errors.As(err, &r) && r.Outcome == policy.Unauthenticated
 }
