@@ -28,7 +28,7 @@ type Config struct {
 	TTL        time.Duration     // how long metadata is kept; 0: 5 s
 	Timeout    time.Duration     // of one request; 0: 1 s. A caller waits no longer than its own context
 	MaxEntries int               // of the cache; 0: 10,000
-	MaxBytes   int64             // of an answer that are read; 0: 4 MiB
+	MaxBytes   int64             // of an answer that are read; 0: 8 MiB
 	Parallel   int64             // requests under way at once; 0: 64
 }
 
@@ -47,6 +47,10 @@ type Client struct {
 	entries *lru.Cache[policy.Ref, entry]
 	writes  *lru.Cache[policy.Ref, time.Time] // when a write to the object passed last
 }
+
+// maxKept bounds, in bytes of JSON, the metadata of an object that is kept: what a client stores there must not fill
+// Usher's memory.
+const maxKept = 16 << 10
 
 type entry struct {
 	object policy.Object
@@ -70,7 +74,7 @@ func New(c Config) (*Client, error) {
 		c.MaxEntries = 10_000
 	}
 	if c.MaxBytes <= 0 {
-		c.MaxBytes = 4 << 20
+		c.MaxBytes = 8 << 20
 	}
 	if c.Parallel <= 0 {
 		c.Parallel = 64
@@ -116,8 +120,8 @@ func (c *Client) Get(ctx context.Context, ref policy.Ref) (policy.Object, error)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 		defer cancel()
 		began := c.now()
-		o, err := c.fetch(ctx, ref)
-		if err == nil && o.Found {
+		o, size, err := c.fetch(ctx, ref)
+		if err == nil && o.Found && size <= maxKept {
 			c.keep(ref, o, began)
 		}
 		return o, err
@@ -158,86 +162,87 @@ func (c *Client) Forget(ref policy.Ref) {
 	c.flights.Forget(ref.Path)
 }
 
-func (c *Client) fetch(ctx context.Context, ref policy.Ref) (policy.Object, error) {
+// fetch asks the backend; size is that of the metadata in bytes.
+func (c *Client) fetch(ctx context.Context, ref policy.Ref) (o policy.Object, size int, err error) {
 	if err := c.slots.Acquire(ctx, 1); err != nil {
-		return policy.Object{}, fmt.Errorf("look up %s: too many look-ups under way: %w", ref.Resource, err)
+		return policy.Object{}, 0, fmt.Errorf("look up %s: too many look-ups under way: %w", ref.Resource, err)
 	}
 	defer c.slots.Release(1)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+ref.Path, nil)
 	if err != nil {
-		return policy.Object{}, fmt.Errorf("look up %s: %w", ref.Resource, err)
+		return policy.Object{}, 0, fmt.Errorf("look up %s: %w", ref.Resource, err)
 	}
 	request.Header.Set("Accept", "application/json")
 	response, err := c.http.Do(request)
 	if err != nil {
-		return policy.Object{}, fmt.Errorf("look up %s at %q: %w", ref.Resource, c.base, err)
+		return policy.Object{}, 0, fmt.Errorf("look up %s at %q: %w", ref.Resource, c.base, err)
 	}
 	defer response.Body.Close()
 	switch response.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound, http.StatusUnprocessableEntity:
-		return policy.Object{}, nil
+		return policy.Object{}, 0, nil
 	default:
-		return policy.Object{}, fmt.Errorf("look up %s at %q: backend answered %d", ref.Resource, c.base, response.StatusCode)
+		return policy.Object{}, 0, fmt.Errorf("look up %s at %q: backend answered %d", ref.Resource, c.base, response.StatusCode)
 	}
-	o, err := read(io.LimitReader(response.Body, c.maxBytes), ref)
+	o, size, err = read(io.LimitReader(response.Body, c.maxBytes), ref)
 	if err != nil {
-		return policy.Object{}, fmt.Errorf("look up %s at %q: %w", ref.Resource, c.base, err)
+		return policy.Object{}, 0, fmt.Errorf("look up %s at %q: %w", ref.Resource, c.base, err)
 	}
-	return o, nil
+	return o, size, nil
 }
 
 // read takes the metadata, and the member that must be the object's id, from the backend's answer. It reads a stream and
 // stops once it has both: both servers write them before a thread's values, which may be many megabytes.
-func read(body io.Reader, ref policy.Ref) (policy.Object, error) {
+func read(body io.Reader, ref policy.Ref) (o policy.Object, size int, err error) {
 	malformed := func(error) error { // without the error, which may show what it read
 		return errors.New("the answer is not the JSON object that was expected, or is too large")
 	}
 	d := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(false), jsontext.AllowInvalidUTF8(false))
 	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
-		return policy.Object{}, malformed(err)
+		return policy.Object{}, 0, malformed(err)
 	}
-	o := policy.Object{Found: true}
+	o.Found = true
 	id, seenID, seenMetadata := "", ref.Member == "", false
 	for !(seenID && seenMetadata) && d.PeekKind() != '}' {
 		t, err := d.ReadToken()
 		if err != nil {
-			return policy.Object{}, malformed(err)
+			return policy.Object{}, 0, malformed(err)
 		}
 		switch name := t.String(); name {
 		case "metadata":
 			raw, err := d.ReadValue()
 			if err != nil {
-				return policy.Object{}, malformed(err)
+				return policy.Object{}, 0, malformed(err)
 			}
 			v, err := policy.ParseValue(raw)
 			if err != nil {
-				return policy.Object{}, malformed(err)
+				return policy.Object{}, 0, malformed(err)
 			}
 			object, ok := v.(map[string]any)
 			if !ok && v != nil {
-				return policy.Object{}, malformed(nil)
+				return policy.Object{}, 0, malformed(nil)
 			}
-			o.Metadata, seenMetadata = object, true
+			o.Metadata, seenMetadata, size = object, true, len(raw)
 		case ref.Member:
 			t, err := d.ReadToken()
 			if err != nil {
-				return policy.Object{}, malformed(err)
+				return policy.Object{}, 0, malformed(err)
 			}
 			if seenID = true; t.Kind() == '"' {
 				id = t.String()
 			}
 		default:
 			if err := d.SkipValue(); err != nil {
-				return policy.Object{}, malformed(err)
+				return policy.Object{}, 0, malformed(err)
 			}
 		}
 	}
 	if !(seenID && seenMetadata) {
-		return policy.Object{}, malformed(nil)
+		return policy.Object{}, 0, malformed(nil)
 	}
 	if ref.Member != "" && id != ref.ID {
-		return policy.Object{}, errors.New("the answer is about another object")
+		return policy.Object{}, 0, errors.New("the answer is about another object")
 	}
-	return o, nil
+	return o, size, nil
 }
