@@ -181,9 +181,32 @@ type expression struct {
 	userOnly bool     // it depends on nothing but `user`
 }
 
-// compile compiles the text; want says what it must give: boolType, stringType, ... or anyType. A value that is only
-// known at run time (dyn) is accepted where dynamic is true, and then checked when it is used.
-func (c *compiler) compile(t Text, want *cel.Type, dynamic bool) (*expression, Problems) {
+// result is the type that an expression must give.
+type result uint8
+
+const (
+	wantAny result = iota
+	wantBool
+	wantString
+	wantStrings
+)
+
+func (r result) celType() *cel.Type {
+	switch r {
+	case wantBool:
+		return cel.BoolType
+	case wantString:
+		return cel.StringType
+	case wantStrings:
+		return cel.ListType(cel.StringType)
+	}
+	return cel.AnyType
+}
+
+// compile compiles the text. A value whose type is only known at run time (dyn) is accepted where dynamic is true, and
+// then checked when it is used.
+func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Problems) {
+	want := gives.celType()
 	parsed, issues := c.env.Compile(t.Text)
 	if issues != nil && issues.Err() != nil {
 		var ps Problems

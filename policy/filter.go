@@ -3,8 +3,6 @@ package policy
 import (
 	"fmt"
 	"slices"
-
-	"cel.dev/cel-go/cel"
 )
 
 // Filter selects objects by their metadata, with LangGraph's operators: it is a rule's filter with its expressions
@@ -310,7 +308,7 @@ func (c *compiler) compileValue(t Tree) (valueSource, Problems) {
 	if !ok {
 		return valueSource{constant: t.Scalar}, nil
 	}
-	e, ps := c.compile(Text{Text: text, Pos: t.Pos}, cel.AnyType, true)
+	e, ps := c.compile(Text{Text: text, Pos: t.Pos}, wantAny, true)
 	return valueSource{expression: e}, ps
 }
 

@@ -3,8 +3,6 @@ package policy
 import (
 	"errors"
 	"fmt"
-
-	"cel.dev/cel-go/cel"
 )
 
 // MappingSource is the `identity` of an IdentityProvider: CEL expressions over `claims`. An empty Text takes the
@@ -29,7 +27,7 @@ func NewMapping(source MappingSource) (*Mapping, error) {
 	}
 	m := &Mapping{}
 	var problems Problems
-	compile := func(t Text, want *cel.Type) *expression {
+	compile := func(t Text, want result) *expression {
 		if t.Text == "" {
 			return nil
 		}
@@ -42,9 +40,9 @@ func NewMapping(source MappingSource) (*Mapping, error) {
 		problems = append(problems, ps...)
 		return e
 	}
-	m.identity = compile(source.Identity, cel.StringType)
-	m.displayName = compile(source.DisplayName, cel.StringType)
-	m.permissions = compile(source.Permissions, cel.ListType(cel.StringType))
+	m.identity = compile(source.Identity, wantString)
+	m.displayName = compile(source.DisplayName, wantString)
+	m.permissions = compile(source.Permissions, wantStrings)
 	if len(problems) > 0 {
 		return nil, problems.Sort()
 	}

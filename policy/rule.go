@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"cel.dev/cel-go/cel"
 )
 
 // rule is one compiled rule.
@@ -80,7 +78,7 @@ func (c *compiler) compileRule(source RuleSource) (*rule, Problems) {
 	r := &rule{ref: RuleRef{On: source.On.Text, Position: source.Pos.String()}}
 	var problems Problems
 	if source.Allow != nil {
-		e, ps := c.compile(*source.Allow, cel.BoolType, false)
+		e, ps := c.compile(*source.Allow, wantBool, false)
 		r.allow, problems = e, append(problems, ps...)
 	}
 	if source.Filter != nil {

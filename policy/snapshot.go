@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"cel.dev/cel-go/cel"
 )
 
 // Snapshot is a set of compiled policies. It never changes, and is safe for concurrent use.
@@ -192,7 +190,7 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 			continue
 		}
 		seen[name] = true
-		e, ps := c.compile(h.Value, cel.StringType, true)
+		e, ps := c.compile(h.Value, wantString, true)
 		problems = append(problems, ps...)
 		if e != nil && !e.userOnly {
 			problems = append(problems, Problem{Pos: h.Value.Pos, Found: "an identity header that depends on the request", Want: "an expression over user alone"})
