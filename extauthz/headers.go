@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"strings"
+	"unsafe"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 )
@@ -65,9 +66,10 @@ func (h *headers) note(name, text string, raw []byte) {
 	*to = append(*to, valueOf(text, raw))
 }
 
+// valueOf returns whichever form is filled, without a copy: nobody changes a decoded message, and the string keeps it alive.
 func valueOf(text string, raw []byte) string {
 	if len(raw) > 0 {
-		return string(raw)
+		return unsafe.String(&raw[0], len(raw))
 	}
 	return text
 }
