@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/usher-authz/usher/envoy"
+	"github.com/usher-authz/usher/k8s/watch"
+)
+
+// maxRequestBytes is the default of --max-request-bytes, the same for Usher and for Envoy: agents are sent pictures.
+const maxRequestBytes = 4 << 20
+
+// maxRequestLimit bounds --max-request-bytes: each check in flight may hold that much.
+const maxRequestLimit = 64 << 20
+
+func newEnvoy(t *terminal) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "envoy --config PATH",
+		Short:   "Write the Envoy side of the manifests",
+		Long:    "Envoy writes the complete configuration of an Envoy that asks Usher, for the policies of the manifests.",
+		Example: "  usher envoy --config policy.yaml > envoy.yaml\n  envoy -c envoy.yaml",
+		Args:    cobra.NoArgs,
+	}
+	var o envoy.Options
+	var tls envoy.TLS
+	var timeout time.Duration
+	f := c.Flags()
+	config := f.String("config", "", "manifests: a file or a directory (required)")
+	format := f.String("format", "bootstrap", "bootstrap: Envoy's whole configuration")
+	f.StringVar(&o.ListenAddress, "listen-address", "127.0.0.1:8080", "where clients connect; 0.0.0.0:8080 for every address")
+	f.StringVar(&o.UsherAddress, "usher-address", "127.0.0.1:9001", "where usher serve answers: host:port, or unix:///path")
+	f.StringVar(&o.AdminAddress, "envoy-admin-address", "", "where Envoy's admin pages are; whoever reaches them can stop it (default none)")
+	f.Uint32Var(&o.MaxRequestBytes, "max-request-bytes", maxRequestBytes, "largest body that is decided on; the same as for usher serve")
+	f.StringVar(&o.BackendURL, "backend-url", "", "where the requests of policies without spec.backend go")
+	f.StringVar(&o.BackendCAFile, "backend-ca-file", "", "certificates for https backends, on Envoy's machine (default the system's)")
+	f.DurationVar(&timeout, "check-timeout", 0, "how long Envoy waits for Usher (default 200ms and more for large bodies)")
+	f.Uint32Var(&o.TrustedHops, "trusted-hops", 0, "own proxies in front whose x-forwarded-for is believed")
+	f.StringVar(&tls.CertificateFile, "tls-certificate-file", "", "certificate of the listener, on Envoy's machine (default no TLS)")
+	f.StringVar(&tls.KeyFile, "tls-key-file", "", "its key")
+	f.StringVar(&tls.ClientCAFile, "tls-client-ca-file", "", "certificates that client certificates are verified against")
+	c.RunE = func(*cobra.Command, []string) error {
+		if *config == "" {
+			return errors.New("envoy: --config is missing")
+		}
+		switch *format {
+		case "bootstrap":
+		case "istio", "envoy-gateway":
+			return fmt.Errorf("envoy: --format %s is not there yet: expected bootstrap", *format)
+		default:
+			return fmt.Errorf("envoy: --format %q: expected bootstrap", *format)
+		}
+		if err := checkRequestBytes(o.MaxRequestBytes); err != nil {
+			return err
+		}
+		if tls != (envoy.TLS{}) {
+			o.TLS = &tls
+		}
+		o.CheckTimeout = timeout
+		return writeEnvoy(t, *config, o)
+	}
+	return c
+}
+
+func checkRequestBytes(n uint32) error {
+	if n == 0 || n > maxRequestLimit {
+		return fmt.Errorf("--max-request-bytes %d: expected 1 to %d", n, maxRequestLimit)
+	}
+	return nil
+}
+
+func writeEnvoy(t *terminal, config string, o envoy.Options) error {
+	r := watch.Files{Paths: []string{config}, Presets: presets()}.Read()
+	if _, problems := build(nil, r, nil); len(problems) > 0 {
+		t.problems(t.err, problems)
+		return &exitError{code: exitInvalid}
+	}
+	t.warnings(r.Compiled.Snapshot.Warnings())
+	text, err := envoy.Bootstrap(r.Compiled.Policies(), o)
+	if err != nil {
+		return failed(fmt.Errorf("write Envoy's configuration: %w", err))
+	}
+	return t.raw(text)
+}

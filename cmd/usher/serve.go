@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/usher-authz/usher/k8s/watch"
+)
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	config          string
+	grpcAddress     string
+	adminAddress    string
+	logLevel        string
+	logFormat       string
+	maxRequestBytes uint32
+	drainDelay      time.Duration
+	drainTimeout    time.Duration
+}
+
+func newServe(t *terminal) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "serve --config PATH",
+		Short: "Answer Envoy's checks",
+		Long: "Serve answers Envoy's ext_authz checks (gRPC, v3), with health and reflection beside. The manifests are read again when\n" +
+			"they change: what is invalid then leaves the last good ones in force, and /readyz says so.\n\n" +
+			"SIGTERM and SIGINT let the checks in flight finish; a second one does not.",
+		Example: "  usher serve --config policy.yaml\n  usher serve --config manifests/ --grpc-address unix:///run/usher.sock",
+		Args:    cobra.NoArgs,
+	}
+	var o serveOptions
+	f := c.Flags()
+	f.StringVar(&o.config, "config", "", "manifests: a file or a directory (required)")
+	f.StringVar(&o.grpcAddress, "grpc-address", ":9001", "where Envoy asks: host:port, or unix:///path")
+	f.StringVar(&o.adminAddress, "admin-address", "127.0.0.1:9002", "where /healthz and /readyz are; \"\" for nowhere")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error; info holds a record of each decision")
+	f.StringVar(&o.logFormat, "log-format", "json", "json or console")
+	f.Uint32Var(&o.maxRequestBytes, "max-request-bytes", maxRequestBytes, "largest body that is decided on; the same as for usher envoy")
+	f.DurationVar(&o.drainDelay, "drain-delay", 0, "how long to serve on, as not healthy, before the end")
+	f.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long the checks in flight may take at the end")
+	c.RunE = func(*cobra.Command, []string) error {
+		log, flush, err := o.check(t)
+		if err != nil {
+			return fmt.Errorf("serve: %w", err)
+		}
+		defer flush()
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		context.AfterFunc(ctx, stop) // so that a second signal ends the process at once
+		return serve(ctx, t, log, o)
+	}
+	return c
+}
+
+// check finds wrong usage, and makes the log.
+func (o *serveOptions) check(t *terminal) (*zap.Logger, func(), error) {
+	if o.config == "" {
+		return nil, nil, errors.New("--config is missing")
+	}
+	if err := checkRequestBytes(o.maxRequestBytes); err != nil {
+		return nil, nil, err
+	}
+	if o.drainDelay < 0 || o.drainTimeout < 0 {
+		return nil, nil, errors.New("--drain-delay and --drain-timeout: expected no negative duration")
+	}
+	if _, _, err := network(o.grpcAddress); err != nil {
+		return nil, nil, fmt.Errorf("--grpc-address: %w", err)
+	}
+	return newLogger(t.err, o.logLevel, o.logFormat)
+}
+
+// serve runs until ctx ends or a listener fails. It returns once everything that it started has ended.
+func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (err error) {
+	files := watch.Files{Paths: []string{o.config}, Presets: presets(), Logger: log}
+	first := files.Read()
+	if len(first.Problems) > 0 {
+		t.problems(t.err, first.Problems)
+		return &exitError{code: exitInvalid}
+	}
+	gate := newGate(log)
+	defer gate.close()
+	if problems := gate.apply(ctx, first); len(problems) > 0 {
+		t.problems(t.err, problems)
+		return &exitError{code: exitInvalid}
+	}
+	t.warnings(first.Compiled.Snapshot.Warnings())
+
+	checks, err := listen(ctx, o.grpcAddress)
+	if err != nil {
+		return err
+	}
+	server := newGRPC(gate, o)
+	admin, err := newAdmin(ctx, gate, o)
+	if err != nil {
+		_ = checks.Close()
+		return err
+	}
+	ended := make(chan error, 2)
+	go func() { ended <- server.serve(checks) }()
+	go func() { ended <- admin.serve() }()
+	log.Info("serving", zap.Stringer("grpc", checks.Addr()), zap.String("admin", admin.address()), zap.String("config", o.config), zap.String("version", readVersion().Version))
+
+	background, stop := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		files.Watch(background, first, func(r watch.Reading) { gate.apply(background, r) })
+	}()
+	announced := make(chan struct{})
+	go func() {
+		defer close(announced)
+		gate.announce(background, server.healthy)
+	}()
+
+	running := 2
+	select {
+	case <-ctx.Done():
+		log.Info("draining: no new checks, those in flight finish", zap.Duration("delay", o.drainDelay), zap.Duration("timeout", o.drainTimeout))
+	case err = <-ended:
+		running--
+		if err == nil {
+			err = errors.New("a server ended by itself")
+		}
+		log.Error("a server ended", zap.Error(err))
+		err = failed(err)
+	}
+	stop()
+	<-watched
+	<-announced
+	gate.drain()
+	server.drain(o.drainDelay, o.drainTimeout)
+	admin.stop()
+	for range running {
+		<-ended
+	}
+	log.Info("stopped")
+	return err
+}
