@@ -27,9 +27,6 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 			s.Hosts = append(s.Hosts, h)
 		}
 	}
-	if _, given := o.find("spec", "hosts"); given && len(spec.Hosts) == 0 && !o.broken {
-		c.add(o.at("spec", "hosts"), "found an empty list", `host names, "*.suffix" or "*"`, "leave the field out for a policy that is reached by name only")
-	}
 	s.Providers = c.providers(o)
 	if spec.Backend != nil {
 		c.backend(o)
