@@ -134,7 +134,7 @@ func (s *Snapshot) stripShadows() {
 			continue
 		}
 		for _, p := range s.byName {
-			if p.Shadow || !slices.ContainsFunc(shadow.hosts, func(h string) bool { return slices.Contains(p.hosts, h) || s.Match(h, "") == p }) {
+			if p.Shadow || !slices.ContainsFunc(shadow.hosts, func(h string) bool { return s.Match(h, "") == p || coversAny(h, p.hosts) }) {
 				continue
 			}
 			for _, h := range shadow.headers {
@@ -154,6 +154,12 @@ func (s *Snapshot) stripShadows() {
 		}
 		slices.Sort(p.always)
 	}
+}
+
+// coversAny reports whether the pattern of a host takes in one of the hosts.
+func coversAny(pattern string, hosts []string) bool {
+	suffix, wild := strings.CutPrefix(pattern, "*")
+	return slices.ContainsFunc(hosts, func(h string) bool { return h == pattern || wild && strings.HasSuffix(h, suffix) })
 }
 
 func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Policy, Problems, Problems) {
