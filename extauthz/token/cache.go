@@ -16,7 +16,13 @@ const maxCached = 20_000
 // digest is the SHA-256 of a token's exact bytes: what a cache keeps instead of the token.
 type digest [sha256.Size]byte
 
-func digestOf(token string) digest { return sha256.Sum256([]byte(token)) }
+func digestOf(token string) digest {
+	var buffer [2048]byte // an ordinary token fits: turning a longer one into bytes allocates
+	if len(token) <= len(buffer) {
+		return sha256.Sum256(buffer[:copy(buffer[:], token)])
+	}
+	return sha256.Sum256([]byte(token))
+}
 
 // verified is a token that was verified once. It never changes.
 type verified struct {

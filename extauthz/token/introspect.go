@@ -21,6 +21,7 @@ import (
 
 const (
 	introspectWait   = 140 * time.Millisecond // of one request to the endpoint, below Envoy's 200 ms
+	introspectLeast  = 10 * time.Millisecond  // with less than that left it is not begun
 	introspectSlots  = 32                     // requests under way at once
 	introspectKeep   = 30 * time.Second       // how long an active answer is good, never past exp
 	introspectRefuse = 5 * time.Second        // how long an inactive one is
@@ -181,6 +182,9 @@ func (i *Introspector) look(ctx context.Context, token string) (*verified, error
 		return nil, unavailable(i.name, errors.New("too many introspections under way"))
 	}
 	defer i.slots.Release(1)
+	if end, ok := ctx.Deadline(); ok && time.Until(end) < introspectLeast {
+		return nil, unavailable(i.name, errors.New("too many introspections under way"))
+	}
 	claims, err := i.ask(ctx, token)
 	i.note(err)
 	if err != nil {

@@ -1,0 +1,229 @@
+package token
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/usher-authz/usher/extauthz/token/tokentest"
+	"github.com/usher-authz/usher/policy"
+)
+
+func introspector(t testing.TB, p *tokentest.Provider) *Introspector {
+	t.Helper()
+	c := config(t, p)
+	c.Introspection = &Introspection{p.Issuer + tokentest.Introspection, tokentest.ClientID, tokentest.ClientSecret}
+	i, err := NewIntrospector(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func TestAnswersOfIntrospection(t *testing.T) {
+	body := func(text string) *tokentest.Answer { return &tokentest.Answer{Body: text} }
+	active := func(change claims) func(p *tokentest.Provider) claims {
+		return func(p *tokentest.Provider) claims { return p.Good(change) }
+	}
+	sum := sha256.Sum256([]byte("certificate"))
+	cases := []struct {
+		name   string
+		claims func(p *tokentest.Provider) claims
+		answer *tokentest.Answer
+		want   policy.Outcome
+	}{
+		{"active", active(nil), nil, policy.Allow},
+		{"active_without_iss_and_exp", active(claims{"iss": nil, "exp": nil}), nil, policy.Allow},
+		{"inactive", nil, nil, policy.Unauthenticated},
+		{"inactive_with_claims", nil, body(`{"active":false,"iss":"` + issuer + `","aud":"api","sub":"alice"}`), policy.Unauthenticated},
+		{"active_text", nil, body(`{"active":"true","aud":"api","sub":"alice"}`), policy.Unauthenticated},
+		{"active_number", nil, body(`{"active":1,"aud":"api","sub":"alice"}`), policy.Unauthenticated},
+		{"active_null", nil, body(`{"active":null,"aud":"api","sub":"alice"}`), policy.Unauthenticated},
+		{"active_missing", nil, body(`{"aud":"api","sub":"alice"}`), policy.Unauthenticated},
+		{"active_in_capitals", nil, body(`{"ACTIVE":true,"aud":"api","sub":"alice"}`), policy.Unauthenticated},
+		{"active_twice", nil, body(`{"active":false,"active":true,"aud":"api","sub":"alice"}`), policy.Unavailable},
+		{"exp_past", active(claims{"exp": 1}), nil, policy.Unauthenticated},
+		{"exp_text", active(claims{"exp": "9999999999"}), nil, policy.Unauthenticated},
+		{"nbf_ahead", active(claims{"nbf": time.Now().Unix() + 3600}), nil, policy.Unauthenticated},
+		{"iss_of_another", active(claims{"iss": "https://other.test"}), nil, policy.Unauthenticated},
+		{"aud_of_another", active(claims{"aud": "other"}), nil, policy.Unauthenticated},
+		{"aud_missing", active(claims{"aud": nil}), nil, policy.Unauthenticated},
+		{"sub_missing", active(claims{"sub": nil}), nil, policy.Unauthenticated},
+		{"bound_to_a_certificate_that_is_not_shown", active(claims{"cnf": claims{"x5t#S256": tokentest.Base64(sum[:])}}), nil, policy.Unauthenticated},
+		{"bound_to_a_key_that_proves_nothing", active(claims{"cnf": claims{"jkt": tokentest.Base64(sum[:])}}), nil, policy.Unauthenticated},
+		{"of_type_DPoP_without_a_key", active(claims{"token_type": "DPoP"}), nil, policy.Unauthenticated},
+		{"html", nil, body("<html>ok</html>"), policy.Unavailable},
+		{"empty", nil, body(""), policy.Unavailable},
+		{"list", nil, body("[true]"), policy.Unavailable},
+		{"status_500", nil, &tokentest.Answer{Status: 500}, policy.Unavailable},
+		{"status_401", nil, &tokentest.Answer{Status: 401}, policy.Unavailable},
+		{"status_429", nil, &tokentest.Answer{Status: 429}, policy.Unavailable},
+		{"redirect", nil, &tokentest.Answer{Status: 307, Header: http.Header{"Location": {"https://canary.test/introspect"}}}, policy.Unavailable},
+		{"huge", nil, body(`{"active":true,"x":"` + strings.Repeat("x", 2<<20) + `"}`), policy.Unavailable},
+		{"stalled", nil, &tokentest.Answer{Stall: true}, policy.Unavailable},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			p := tokentest.New(issuer)
+			if c.claims != nil {
+				p.Opaque("opaque", c.claims(p))
+			}
+			if c.answer != nil {
+				p.Say(tokentest.Introspection, *c.answer)
+			}
+			canary := tokentest.New("https://canary.test")
+			spec := config(t, p)
+			spec.Introspection = &Introspection{p.Issuer + tokentest.Introspection, tokentest.ClientID, tokentest.ClientSecret}
+			spec.Transport = tokentest.Transport(p, canary)
+			i, err := New(spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			expect(t, i, bearer("opaque"), c.want)
+			if n := canary.Hits("/introspect"); n != 0 {
+				t.Errorf("canary asked %d times", n)
+			}
+		})
+	}
+}
+
+func TestAnActiveAnswerIsGoodForAWhileAndNeverPastExp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer)
+		i := introspector(t, p)
+		p.Opaque("long", p.Good())
+		expect(t, i, bearer("long"), policy.Allow)
+		time.Sleep(introspectKeep - time.Second)
+		p.Opaque("long", nil)
+		expect(t, i, bearer("long"), policy.Allow)
+		if n := p.Hits(tokentest.Introspection); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+		time.Sleep(2 * time.Second)
+		expect(t, i, bearer("long"), policy.Unauthenticated)
+
+		p.Opaque("short", p.Good(claims{"exp": time.Now().Unix() - 20})) // within the skew for ten seconds more
+		expect(t, i, bearer("short"), policy.Allow)
+		time.Sleep(11 * time.Second)
+		expect(t, i, bearer("short"), policy.Unauthenticated)
+	})
+}
+
+func TestAnInactiveAnswerIsRememberedBriefly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer)
+		i := introspector(t, p)
+		for range 100 {
+			expect(t, i, bearer("nobody"), policy.Unauthenticated)
+		}
+		if n := p.Hits(tokentest.Introspection); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+		p.Opaque("nobody", p.Good())
+		time.Sleep(introspectRefuse)
+		expect(t, i, bearer("nobody"), policy.Allow)
+	})
+}
+
+func TestAFailureIsNeverRememberedAsARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer)
+		i := introspector(t, p)
+		p.Opaque("good", p.Good())
+		p.Say(tokentest.Introspection, tokentest.Answer{Status: 500})
+		expect(t, i, bearer("good"), policy.Unavailable)
+		if i.Status().Problem == "" {
+			t.Error("the status says nothing")
+		}
+		p.Truth(tokentest.Introspection)
+		expect(t, i, bearer("good"), policy.Allow)
+		if st := i.Status(); !st.Ready || st.Problem != "" {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestManyRequestsWithOneTokenAskOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer)
+		i := introspector(t, p)
+		p.Opaque("good", p.Good())
+		release := make(chan struct{})
+		p.Say(tokentest.Introspection, tokentest.Answer{Stall: true, Release: release, Body: `{"active":true,"aud":"api","sub":"alice"}`})
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				if got := verify(i, bearer("good")); got != policy.Allow {
+					t.Errorf("got %v", got)
+				}
+			})
+		}
+		gone, leave := context.WithCancel(t.Context())
+		all.Go(func() { // one that gives up takes nobody with it
+			if _, err := i.Verify(gone, bearer("good")); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		})
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		close(release)
+		all.Wait()
+		if n := p.Hits(tokentest.Introspection); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+func TestAFloodWhileTheEndpointHangsIsAnsweredInTimeAndBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer)
+		i := introspector(t, p)
+		p.Say(tokentest.Introspection, tokentest.Answer{Stall: true})
+		var all sync.WaitGroup
+		for n := range 500 {
+			all.Go(func() {
+				start := time.Now()
+				if got := verify(i, bearer(fmt.Sprint("opaque-", n))); got != policy.Unavailable {
+					t.Errorf("got %v", got)
+				}
+				if d := time.Since(start); d > 200*time.Millisecond {
+					t.Errorf("took %v", d)
+				}
+			})
+		}
+		all.Wait()
+		if n := p.Hits(tokentest.Introspection); n > introspectSlots {
+			t.Errorf("asked %d times", n)
+		}
+		// It failed often: for a moment nobody waits for it.
+		start := time.Now()
+		expect(t, i, bearer("one-more"), policy.Unavailable)
+		if d := time.Since(start); d > 0 {
+			t.Errorf("waited %v", d)
+		}
+		p.Truth(tokentest.Introspection)
+		p.Opaque("good", p.Good())
+		time.Sleep(breakFor + time.Millisecond)
+		expect(t, i, bearer("good"), policy.Allow)
+	})
+}
+
+func TestATokenThatNamesAnotherIssuerIsNotShown(t *testing.T) {
+	p := tokentest.New(issuer, keyOf("ES256", 1))
+	i := introspector(t, p)
+	expect(t, i, bearer(p.Mint(claims{"iss": "https://other.test"})), policy.Unauthenticated)
+	if n := p.Hits(tokentest.Introspection); n != 0 {
+		t.Errorf("asked %d times", n)
+	}
+	own := p.Mint()
+	p.Opaque(own, p.Good())
+	expect(t, i, bearer(own), policy.Allow)
+}
