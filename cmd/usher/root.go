@@ -38,13 +38,17 @@ func newRoot(t *terminal) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q", args[0])
+		RunE: func(root *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("a command is missing")
 			}
-			return errors.New("a command is missing")
+			if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+				return fmt.Errorf("unknown command %q; did you mean %q?", args[0], near[0])
+			}
+			return fmt.Errorf("unknown command %q", args[0])
 		},
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetOut(t.out)
 	root.SetErr(t.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
