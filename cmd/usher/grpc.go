@@ -101,13 +101,17 @@ func removeStale(ctx context.Context, path string) error {
 
 // grpcServer serves checks, health and reflection.
 type grpcServer struct {
-	server *grpc.Server
-	health *health.Server
+	server     *grpc.Server
+	health     *health.Server
+	endStreams context.CancelFunc
 }
 
 func newGRPC(g *gate, o serveOptions) *grpcServer {
+	streams, endStreams := context.WithCancel(context.Background())
 	s := &grpcServer{
+		endStreams: endStreams,
 		server: grpc.NewServer(
+			grpc.StreamInterceptor(endWith(streams)),
 			grpc.MaxRecvMsgSize(int(o.maxRequestBytes)+roomForHeaders),
 			grpc.MaxConcurrentStreams(maxStreams),
 			// Envoy pings connections that are idle; by default grpc-go would close them for that.
@@ -122,6 +126,25 @@ func newGRPC(g *gate, o serveOptions) *grpcServer {
 	s.set(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	return s
 }
+
+// endWith ends every stream when ctx ends: who watches health would otherwise hold up a shutdown for as long as he likes.
+// Checks are no streams.
+func endWith(ctx context.Context) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		own, cancel := context.WithCancel(stream.Context())
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return handler(srv, endingStream{stream, own})
+	}
+}
+
+// endingStream is a stream with another context, which is why it must hold one.
+type endingStream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // a ServerStream has one
+}
+
+func (s endingStream) Context() context.Context { return s.ctx }
 
 // set says how the whole server is, and the service that Envoy's health check may name.
 func (s *grpcServer) set(status grpc_health_v1.HealthCheckResponse_ServingStatus) {
@@ -142,6 +165,7 @@ func (s *grpcServer) serve(l net.Listener) error {
 func (s *grpcServer) drain(delay, timeout time.Duration) {
 	s.health.Shutdown()
 	time.Sleep(delay)
+	s.endStreams()
 	hard := time.AfterFunc(timeout, s.server.Stop)
 	defer hard.Stop()
 	s.server.GracefulStop()
