@@ -4,18 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
-	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/sync/semaphore"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/usher-authz/usher/policy"
 )
@@ -25,224 +19,183 @@ type Config struct {
 	BackendURL string            // http or https, without a path
 	Transport  http.RoundTripper // nil: one of its own, without a proxy from the environment
 	Now        func() time.Time  // nil: time.Now
-	TTL        time.Duration     // how long metadata is kept; 0: 5 s
-	Timeout    time.Duration     // of one request; 0: 1 s. A caller waits no longer than its own context
-	MaxEntries int               // of the cache; 0: 10,000
-	MaxBytes   int64             // of an answer that are read; 0: 8 MiB
-	Parallel   int64             // requests under way at once; 0: 64
+	TTL        time.Duration     // how old metadata may be; 0: 5 s
+	Timeout    time.Duration     // of one look-up; 0: 120 ms, below Envoy's 200 ms
+	MaxEntries int               // how many objects are kept; 0: 10,000
+	MaxMemory  int               // about how many bytes they take; 0: 16 MiB
+	MaxBytes   int64             // of an answer, in which the metadata must stand; 0: 4 MiB
+	Parallel   int               // look-ups under way at once; 0: 64
+	Queue      int               // look-ups that wait for their turn; 0: 1,024
 }
 
-// Client looks objects up at one backend. It is safe for concurrent use.
+// Client looks objects up at one backend. It is safe for concurrent use. The zero Client is not usable: see New.
 type Client struct {
-	base     string
-	http     *http.Client
-	now      func() time.Time
-	ttl      time.Duration
-	timeout  time.Duration
-	maxBytes int64
-	slots    *semaphore.Weighted
-	flights  singleflight.Group
+	base      string // scheme and host
+	transport http.RoundTripper
+	now       func() time.Time
+	ttl       time.Duration
+	timeout   time.Duration
+	maxBytes  int64
+	slots     chan struct{}
+	most      int // flights at once, under way and waiting
 
 	mu      sync.Mutex
-	entries *lru.Cache[policy.Ref, entry]
-	writes  *lru.Cache[policy.Ref, time.Time] // when a write to the object passed last
+	cache   *cache
+	flights map[policy.Ref]*flight // that further callers may share
+	flying  int                    // all of them
 }
 
-// maxKept bounds, in bytes of JSON, the metadata of an object that is kept: what a client stores there must not fill
-// Usher's memory.
-const maxKept = 16 << 10
-
-type entry struct {
-	object policy.Object
-	until  time.Time
+// flight is one look-up, for however many ask.
+type flight struct {
+	began     time.Time
+	done      chan struct{} // closed when object and err are set
+	object    policy.Object
+	err       error
+	forgotten bool // a write passed since it began; guarded by Client.mu
 }
 
 // New returns a client. It does no I/O.
 func New(c Config) (*Client, error) {
 	u, err := url.Parse(c.BackendURL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+	if err == nil && u.User != nil {
+		return nil, errors.New("backend URL: it carries a user name, expected none")
+	}
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" ||
+		u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return nil, fmt.Errorf("backend URL %q: expected http://HOST or https://HOST without a path", c.BackendURL)
-	}
-	or := func(d *time.Duration, fallback time.Duration) {
-		if *d <= 0 {
-			*d = fallback
-		}
-	}
-	or(&c.TTL, 5*time.Second)
-	or(&c.Timeout, time.Second)
-	if c.MaxEntries <= 0 {
-		c.MaxEntries = 10_000
-	}
-	if c.MaxBytes <= 0 {
-		c.MaxBytes = 8 << 20
-	}
-	if c.Parallel <= 0 {
-		c.Parallel = 64
 	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	orElse(&c.TTL, 5*time.Second)
+	orElse(&c.Timeout, 120*time.Millisecond)
+	orElse(&c.MaxEntries, 10_000)
+	orElse(&c.MaxMemory, 16<<20)
+	orElse(&c.MaxBytes, 4<<20)
+	orElse(&c.Parallel, 64)
+	orElse(&c.Queue, 1024)
 	if c.Transport == nil {
 		c.Transport = &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: c.Timeout}).DialContext,
-			MaxIdleConnsPerHost: int(c.Parallel), MaxConnsPerHost: int(c.Parallel),
-			IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: time.Second, MaxResponseHeaderBytes: 64 << 10,
+			Proxy:                  nil, // whose metadata decides must not come from a proxy that the environment names
+			DialContext:            (&net.Dialer{Timeout: c.Timeout}).DialContext,
+			TLSHandshakeTimeout:    time.Second,
+			DisableCompression:     true,
+			MaxConnsPerHost:        c.Parallel,
+			MaxIdleConnsPerHost:    c.Parallel,
+			IdleConnTimeout:        4 * time.Second, // Node and uvicorn close theirs after 5
+			MaxResponseHeaderBytes: 64 << 10,
+			ForceAttemptHTTP2:      true,
 		}
 	}
-	client := &Client{
-		base: u.Scheme + "://" + u.Host, now: c.Now, ttl: c.TTL, timeout: c.Timeout, maxBytes: c.MaxBytes,
-		slots: semaphore.NewWeighted(c.Parallel),
-		http: &http.Client{Transport: c.Transport, CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse
-		}},
-	}
-	if client.entries, err = lru.New[policy.Ref, entry](c.MaxEntries); err != nil {
+	cache, err := newCache(c.MaxEntries, c.MaxMemory)
+	if err != nil {
 		return nil, err
 	}
-	if client.writes, err = lru.New[policy.Ref, time.Time](c.MaxEntries); err != nil {
-		return nil, err
-	}
-	return client, nil
+	return &Client{
+		base: u.Scheme + "://" + u.Host, transport: c.Transport, now: c.Now, ttl: c.TTL, timeout: c.Timeout, maxBytes: c.MaxBytes,
+		slots: make(chan struct{}, c.Parallel), most: c.Parallel + c.Queue,
+		cache: cache, flights: map[policy.Ref]*flight{},
+	}, nil
 }
 
-// Get returns the object, from the cache or from the backend, with one request for however many ask at once. An object
-// that does not exist is the zero Object. The error is a *policy.Refusal Unavailable.
+func orElse[T int | int64 | time.Duration](value *T, fallback T) {
+	if *value <= 0 {
+		*value = fallback
+	}
+}
+
+// Get returns the object, from memory or from the backend, with one look-up for however many ask at once. An object that
+// does not exist is the zero Object. Its Metadata is shared: nobody may write to it. The error is a *policy.Refusal
+// Unavailable, also where ctx ends first, which is then what it wraps; the look-up itself goes on for the others.
 func (c *Client) Get(ctx context.Context, ref policy.Ref) (policy.Object, error) {
 	now := c.now()
 	c.mu.Lock()
-	e, ok := c.entries.Get(ref)
+	if object, ok := c.cache.get(ref, now); ok {
+		c.mu.Unlock()
+		return object, nil
+	}
+	f := c.flights[ref]
+	if f == nil {
+		if c.flying >= c.most {
+			c.mu.Unlock()
+			return policy.Object{}, unavailable(ref, errors.New("too many look-ups under way"))
+		}
+		f = &flight{began: now, done: make(chan struct{})}
+		c.flights[ref] = f
+		c.flying++
+		go c.fly(ref, f)
+	}
 	c.mu.Unlock()
-	if ok && now.Before(e.until) {
-		return e.object, nil
-	}
-	// The flight does not end with the first caller's context: the others wait for it too.
-	flight := c.flights.DoChan(ref.Path, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
-		defer cancel()
-		began := c.now()
-		o, size, err := c.fetch(ctx, ref)
-		if err == nil && o.Found && size <= maxKept {
-			c.keep(ref, o, began)
-		}
-		return o, err
-	})
 	select {
-	case result := <-flight:
-		if result.Err != nil {
-			return policy.Object{}, unavailable(result.Err)
-		}
-		return result.Val.(policy.Object), nil
+	case <-f.done:
+		return f.object, f.err
 	case <-ctx.Done():
-		return policy.Object{}, unavailable(fmt.Errorf("look up %s: %w", ref.Resource, ctx.Err()))
+		return policy.Object{}, unavailable(ref, context.Cause(ctx))
 	}
 }
 
-func unavailable(err error) error {
-	return &policy.Refusal{Outcome: policy.Unavailable, Detail: "The backend cannot be asked now.", RetryAfter: time.Second, Err: err}
-}
-
-// keep stores what a look-up that began at that time has found, unless a write passed meanwhile or shortly before: the
-// write reaches the backend after Usher has answered, so what was found may be what it replaces.
-func (c *Client) keep(ref policy.Ref, o policy.Object, began time.Time) {
+// Forget drops what is known of the object, as a write to it is about to pass.
+//
+// The write reaches the backend only after Usher has answered, at a time that Usher does not learn. So for TTL from now
+// on nothing of the object is kept, and a look-up that began before is shared with nobody who asks later: each answer is
+// as fresh as the backend's own. A write that takes longer than TTL to arrive can be missed for TTL more, and so can one
+// that passes another replica of Usher, or none: TTL is the bound that always holds.
+func (c *Client) Forget(ref policy.Ref) {
+	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if wrote, ok := c.writes.Get(ref); ok && !wrote.Add(c.ttl).Before(began) {
+	if f := c.flights[ref]; f != nil {
+		f.forgotten = true
+		delete(c.flights, ref)
+	}
+	c.cache.bar(ref, now.Add(c.ttl))
+}
+
+// fly does a flight's look-up within the client's own deadline: the first caller's context says nothing about the others.
+func (c *Client) fly(ref policy.Ref, f *flight) {
+	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+	defer cancel()
+	var size int
+	defer func() {
+		// A panic is a bug, and must leave no flight that nobody ends.
+		if p := recover(); p != nil {
+			f.object, f.err = policy.Object{}, unavailable(ref, fmt.Errorf("panic: %T", p))
+		}
+		c.land(ref, f, size)
+		close(f.done)
+	}()
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		f.err = unavailable(ref, fmt.Errorf("wait for a turn: %w", context.Cause(ctx)))
 		return
 	}
-	c.entries.Add(ref, entry{o, c.now().Add(c.ttl)})
+	object, read, err := c.fetch(ctx, ref)
+	if err != nil {
+		f.err = unavailable(ref, err)
+		return
+	}
+	f.object, size = object, read
 }
 
-// Forget drops what is known of the object, as a write to it is about to pass, and has nothing kept of it that is looked
-// up in the next moments (TTL).
-func (c *Client) Forget(ref policy.Ref) {
+// land takes a flight off the list and keeps what it has found, unless a write passed meanwhile or shortly before.
+func (c *Client) land(ref policy.Ref, f *flight, size int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.entries.Remove(ref)
-	c.writes.Add(ref, c.now())
-	c.flights.Forget(ref.Path)
+	c.flying--
+	if c.flights[ref] == f {
+		delete(c.flights, ref)
+	}
+	if f.err == nil && f.object.Found && !f.forgotten {
+		c.cache.put(ref, f.object, size, f.began, f.began.Add(c.ttl))
+	}
 }
 
-// fetch asks the backend; size is that of the metadata in bytes.
-func (c *Client) fetch(ctx context.Context, ref policy.Ref) (o policy.Object, size int, err error) {
-	if err := c.slots.Acquire(ctx, 1); err != nil {
-		return policy.Object{}, 0, fmt.Errorf("look up %s: too many look-ups under way: %w", ref.Resource, err)
+// unavailable is the one refusal of this package. Its error names the object, and holds nothing that the backend said.
+func unavailable(ref policy.Ref, err error) error {
+	return &policy.Refusal{
+		Outcome: policy.Unavailable, Detail: "The backend cannot be asked now.", RetryAfter: time.Second,
+		Err: fmt.Errorf("look up %s %q: %w", ref.Resource, ref.ID, err),
 	}
-	defer c.slots.Release(1)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+ref.Path, nil)
-	if err != nil {
-		return policy.Object{}, 0, fmt.Errorf("look up %s: %w", ref.Resource, err)
-	}
-	request.Header.Set("Accept", "application/json")
-	response, err := c.http.Do(request)
-	if err != nil {
-		return policy.Object{}, 0, fmt.Errorf("look up %s at %q: %w", ref.Resource, c.base, err)
-	}
-	defer response.Body.Close()
-	switch response.StatusCode {
-	case http.StatusOK:
-	case http.StatusNotFound, http.StatusUnprocessableEntity:
-		return policy.Object{}, 0, nil
-	default:
-		return policy.Object{}, 0, fmt.Errorf("look up %s at %q: backend answered %d", ref.Resource, c.base, response.StatusCode)
-	}
-	o, size, err = read(io.LimitReader(response.Body, c.maxBytes), ref)
-	if err != nil {
-		return policy.Object{}, 0, fmt.Errorf("look up %s at %q: %w", ref.Resource, c.base, err)
-	}
-	return o, size, nil
-}
-
-// read takes the metadata, and the member that must be the object's id, from the backend's answer. It reads a stream and
-// stops once it has both: both servers write them before a thread's values, which may be many megabytes.
-func read(body io.Reader, ref policy.Ref) (o policy.Object, size int, err error) {
-	malformed := func(error) error { // without the error, which may show what it read
-		return errors.New("the answer is not the JSON object that was expected, or is too large")
-	}
-	d := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(false), jsontext.AllowInvalidUTF8(false))
-	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
-		return policy.Object{}, 0, malformed(err)
-	}
-	o.Found = true
-	id, seenID, seenMetadata := "", ref.Member == "", false
-	for !(seenID && seenMetadata) && d.PeekKind() != '}' {
-		t, err := d.ReadToken()
-		if err != nil {
-			return policy.Object{}, 0, malformed(err)
-		}
-		switch name := t.String(); name {
-		case "metadata":
-			raw, err := d.ReadValue()
-			if err != nil {
-				return policy.Object{}, 0, malformed(err)
-			}
-			v, err := policy.ParseValue(raw)
-			if err != nil {
-				return policy.Object{}, 0, malformed(err)
-			}
-			object, ok := v.(map[string]any)
-			if !ok && v != nil {
-				return policy.Object{}, 0, malformed(nil)
-			}
-			o.Metadata, seenMetadata, size = object, true, len(raw)
-		case ref.Member:
-			t, err := d.ReadToken()
-			if err != nil {
-				return policy.Object{}, 0, malformed(err)
-			}
-			if seenID = true; t.Kind() == '"' {
-				id = t.String()
-			}
-		default:
-			if err := d.SkipValue(); err != nil {
-				return policy.Object{}, 0, malformed(err)
-			}
-		}
-	}
-	if !(seenID && seenMetadata) {
-		return policy.Object{}, 0, malformed(nil)
-	}
-	if ref.Member != "" && id != ref.ID {
-		return policy.Object{}, 0, errors.New("the answer is about another object")
-	}
-	return o, size, nil
 }

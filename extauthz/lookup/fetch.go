@@ -1,0 +1,187 @@
+package lookup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/usher-authz/usher/policy"
+)
+
+// fetch asks the backend for one object. size is how long the text of its metadata is.
+func (c *Client) fetch(ctx context.Context, ref policy.Ref) (o policy.Object, size int, err error) {
+	target, err := url.Parse(c.base + ref.Path)
+	// The path is a route's, with ids of a known form. Should it ever be something else, it must not lead elsewhere.
+	if err != nil || !strings.HasPrefix(ref.Path, "/") || target.Scheme+"://"+target.Host != c.base || target.User != nil {
+		return o, 0, errors.New("its path is no path")
+	}
+	request := (&http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: http.Header{
+		"Accept":          {"application/json"},
+		"Accept-Encoding": {"identity"}, // a small answer must not become a large one here
+		"User-Agent":      {"usher"},
+	}}).WithContext(ctx)
+	// Not through an http.Client: that would follow redirects, and keep cookies.
+	response, err := c.transport.RoundTrip(request)
+	if err != nil {
+		return o, 0, fmt.Errorf("ask %q: %w", c.base, plain(ctx, err))
+	}
+	defer response.Body.Close()
+	switch {
+	case response.StatusCode == http.StatusNotFound, response.StatusCode == http.StatusUnprocessableEntity:
+		// 422 is what LangGraph's Python server says of an id that it does not accept as one.
+		_, _ = io.CopyN(io.Discard, response.Body, 4<<10) // so that the connection can be used again
+		return o, 0, nil
+	case response.StatusCode != http.StatusOK:
+		return o, 0, fmt.Errorf("%q answered %d", c.base, response.StatusCode)
+	case response.Header.Get("Content-Encoding") != "" && response.Header.Get("Content-Encoding") != "identity":
+		return o, 0, fmt.Errorf("%q answered with an encoding that was not asked for", c.base)
+	}
+	if o, size, err = read(response.Body, c.maxBytes, ref); err != nil {
+		return policy.Object{}, 0, fmt.Errorf("read the answer of %q: %w", c.base, plain(ctx, err))
+	}
+	return o, size, nil
+}
+
+// plain returns the deadline's error for one that came of it, which otherwise says only that something was closed.
+func plain(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// tail is how much is read of what follows the members that count. Both LangGraph servers write them first, and a
+// thread's state after them: many megabytes, maybe, that no decision depends on.
+const tail = 64 << 10
+
+// read takes the metadata, and the member that must be the object's id, from an answer. What it reads is read strictly:
+// the members must stand there once, and so must every other name before them and within tail bytes after them. They must
+// stand within the first limit bytes. size is how long the text of the metadata is.
+func read(body io.Reader, limit int64, ref policy.Ref) (o policy.Object, size int, err error) {
+	text := &reader{from: body, left: limit}
+	o, size, err = scan(text, ref)
+	if err != nil && !(o.Found && text.full) { // it may end early only by our own limit, and only once both were seen
+		return policy.Object{}, 0, text.fault(err)
+	}
+	return o, size, nil
+}
+
+// scan is read, with the decoder's errors and what was found before them.
+func scan(text *reader, ref policy.Ref) (o policy.Object, size int, err error) {
+	d := jsontext.NewDecoder(text, jsontext.AllowDuplicateNames(false), jsontext.AllowInvalidUTF8(false))
+	t, err := d.ReadToken()
+	if err != nil {
+		return o, 0, err
+	}
+	if t.Kind() != '{' {
+		return o, 0, answerError("it is no object")
+	}
+	seenID, seenMetadata := ref.Member == "", false
+	for d.PeekKind() != '}' {
+		if t, err = d.ReadToken(); err != nil {
+			return o, size, err
+		}
+		switch name := t.String(); {
+		case name == "metadata":
+			if o.Metadata, size, err = metadata(d); err != nil {
+				return o, 0, err
+			}
+			seenMetadata = true
+		case name == ref.Member && name != "":
+			if t, err = d.ReadToken(); err != nil {
+				return o, 0, err
+			}
+			if t.Kind() != '"' || t.String() != ref.ID {
+				return o, 0, answerError("it is about another object")
+			}
+			seenID = true
+		default:
+			if err = d.SkipValue(); err != nil {
+				return o, size, err
+			}
+		}
+		if seenID && seenMetadata && !o.Found {
+			o.Found = true
+			text.left = min(text.left, tail)
+		}
+	}
+	if _, err = d.ReadToken(); err != nil {
+		return o, size, err
+	}
+	if !o.Found {
+		return o, 0, answerError("it lacks the metadata or the id")
+	}
+	// To the end: nothing may follow, and the connection can be used again.
+	if _, err = d.ReadToken(); err == nil {
+		return o, 0, answerError("more text after the JSON value")
+	}
+	if errors.Is(err, io.EOF) && !text.full {
+		err = nil
+	}
+	return o, size, err
+}
+
+// metadata reads an object. Null is none at all, which no filter matches.
+func metadata(d *jsontext.Decoder) (map[string]any, int, error) {
+	raw, err := d.ReadValue()
+	if err != nil || raw.Kind() == 'n' {
+		return nil, len(raw), err
+	}
+	v, err := policy.ParseValue(raw)
+	if err != nil {
+		return nil, 0, answerError("its metadata is not strict JSON")
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		return nil, 0, answerError("its metadata is no object")
+	}
+	return m, len(raw), nil
+}
+
+// answerError says what is wrong with an answer that is strict JSON so far.
+type answerError string
+
+func (e answerError) Error() string { return string(e) }
+
+// reader reads up to a limit.
+type reader struct {
+	from io.Reader
+	left int64
+	full bool  // the limit was reached
+	err  error // of from, but for its end
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		r.full = true
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := r.from.Read(p[:min(int64(len(p)), r.left)])
+	r.left -= int64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
+}
+
+// fault says why an answer could not be read, without showing any of it: the decoder's own errors quote what they found.
+func (r *reader) fault(err error) error {
+	var ours answerError
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case r.full:
+		return errors.New("it is too long")
+	case r.err != nil:
+		return r.err
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return errors.New("it ends too early")
+	}
+	return errors.New("it is not strict JSON")
+}
