@@ -101,8 +101,9 @@ func TestABrowserMayReadTheAnswerAndTheHeadersThatItsClientNeeds(t *testing.T) {
 	})
 }
 
-// The new protocol's stream of a thread is a websocket, whose frames carry commands.
-func TestAWebsocketIsRefusedToWhoeverMayNotUseTheThread(t *testing.T) {
+// The new protocol's stream of a thread is a websocket. Its frames carry commands, and nobody asks Usher about a frame: so
+// it is refused even to the owner, who has the same over HTTP.
+func TestAWebsocketIsRefused(t *testing.T) {
 	ctx := begin(t)
 	thread := newThread(ctx, t, alice, nil)
 	for name, c := range map[string]struct {
@@ -110,7 +111,8 @@ func TestAWebsocketIsRefusedToWhoeverMayNotUseTheThread(t *testing.T) {
 		status int
 	}{
 		"without a token": {"", http.StatusUnauthorized},
-		"to Bob":          {bob, http.StatusNotFound},
+		"to Bob":          {bob, http.StatusForbidden},
+		"to Alice":        {alice, http.StatusForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
 			header := marking(t.Name())

@@ -30,7 +30,7 @@ func newFixture(ctx context.Context, t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{mark: t.Name(), gate: newWordGate(t)}
 	f.thread = newThread(ctx, t, alice, map[string]any{"mark": f.mark})
-	if err := sdk.Call(ctx, gate.URL, alice, nil, "runs.wait", f.thread, "agent",
+	if err := use(ctx, t, alice, nil, "runs.wait", f.thread, "agent",
 		map[string]any{"input": question("What is mine?")}); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func newFixture(ctx context.Context, t *testing.T) *fixture {
 		ID     string `json:"run_id"`
 		Status string `json:"status"`
 	}
-	if err := sdk.Call(ctx, gate.URL, alice, &runs, "runs.list", f.thread); err != nil {
+	if err := use(ctx, t, alice, &runs, "runs.list", f.thread); err != nil {
 		t.Fatal(err)
 	}
 	if len(runs) != 1 || runs[0].Status != "success" {
@@ -50,7 +50,7 @@ func newFixture(ctx context.Context, t *testing.T) *fixture {
 			ID string `json:"checkpoint_id"`
 		} `json:"checkpoint"`
 	}
-	if err := sdk.Call(ctx, gate.URL, alice, &state, "threads.getState", f.thread); err != nil {
+	if err := use(ctx, t, alice, &state, "threads.getState", f.thread); err != nil {
 		t.Fatal(err)
 	}
 	f.checkpoint = state.Checkpoint.ID
@@ -58,7 +58,7 @@ func newFixture(ctx context.Context, t *testing.T) *fixture {
 		ID string `json:"run_id"`
 	}
 	f.busy = newThread(ctx, t, alice, nil)
-	if err := sdk.Call(ctx, gate.URL, alice, &run, "runs.create", f.busy, "gated",
+	if err := use(ctx, t, alice, &run, "runs.create", f.busy, "gated",
 		map[string]any{"input": f.gate.input("one", "two")}); err != nil {
 		t.Fatal(err)
 	}
@@ -234,13 +234,25 @@ var operations = []operation{
 }
 
 // do runs an operation and returns its result, which is all events for a stream.
-func (o operation) do(ctx context.Context, f *fixture, token string) (json.RawMessage, error) {
+func (o operation) do(ctx context.Context, t *testing.T, f *fixture, token string) (json.RawMessage, error) {
+	t.Helper()
 	if !o.stream {
 		var result json.RawMessage
-		err := sdk.Call(ctx, gate.URL, token, &result, o.call, o.args(f)...)
+		err := use(ctx, t, token, &result, o.call, o.args(f)...)
 		return result, err
 	}
-	stream, err := sdk.Stream(gate.URL, token, o.call, o.args(f)...)
+	for {
+		events, err := allEvents(ctx, token, o.call, o.args(f)...)
+		var refused *stack.SDKError
+		if !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable || !again(ctx, t) {
+			return events, err
+		}
+	}
+}
+
+// allEvents reads a stream to its end.
+func allEvents(ctx context.Context, token, name string, args ...any) (json.RawMessage, error) {
+	stream, err := sdk.Stream(gate.URL, token, name, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +279,7 @@ func TestAThreadIsItsOwnersAlone(t *testing.T) {
 	f.text = planted
 	for _, o := range operations {
 		t.Run("without a token nobody can "+o.name, func(t *testing.T) {
-			_, err := o.do(ctx, f, "")
+			_, err := o.do(ctx, t, f, "")
 			if got := status(t, err); got != http.StatusUnauthorized {
 				t.Errorf("got %d, want 401", got)
 			}
@@ -275,7 +287,7 @@ func TestAThreadIsItsOwnersAlone(t *testing.T) {
 	}
 	for _, o := range operations {
 		t.Run("Bob cannot "+o.name, func(t *testing.T) {
-			result, err := o.do(ctx, f, bob)
+			result, err := o.do(ctx, t, f, bob)
 			if got := status(t, err); got != o.others {
 				t.Fatalf("got %d, want %d: %.300s %v", got, o.others, result, err)
 			}
@@ -287,7 +299,7 @@ func TestAThreadIsItsOwnersAlone(t *testing.T) {
 	f.text = "hers"
 	for _, o := range operations {
 		t.Run("Alice can "+o.name, func(t *testing.T) {
-			result, err := o.do(ctx, f, alice)
+			result, err := o.do(ctx, t, f, alice)
 			if got := status(t, err); got != http.StatusOK {
 				t.Fatalf("got %d: %v", got, err)
 			}
@@ -302,7 +314,7 @@ func TestAThreadIsItsOwnersAlone(t *testing.T) {
 		})
 	}
 	t.Run("a deleted thread is missing for its owner too", func(t *testing.T) {
-		err := sdk.Call(ctx, gate.URL, alice, nil, "threads.get", f.thread)
+		err := use(ctx, t, alice, nil, "threads.get", f.thread)
 		if got := status(t, err); got != http.StatusNotFound {
 			t.Errorf("got %d, want 404", got)
 		}
@@ -388,7 +400,7 @@ func TestAnOwnerIsStampedAndCannotBeForged(t *testing.T) {
 	t.Run("a run on a thread to be created makes it the caller's", func(t *testing.T) {
 		const thread = "5b4f9c5e-7b1c-4c0e-9d53-0a4d4f5d2b11"
 		args := []any{thread, "agent", map[string]any{"input": question("hello"), "ifNotExists": "create"}}
-		if err := sdk.Call(ctx, gate.URL, alice, nil, "runs.wait", args...); err != nil {
+		if err := use(ctx, t, alice, nil, "runs.wait", args...); err != nil {
 			t.Fatal(err)
 		}
 		want(ctx, t, gate, http.StatusOK, call{method: "GET", path: "/threads/" + thread, token: alice})
@@ -398,7 +410,7 @@ func TestAnOwnerIsStampedAndCannotBeForged(t *testing.T) {
 		var run struct {
 			Thread string `json:"thread_id"`
 		}
-		err := sdk.Call(ctx, gate.URL, alice, &run, "runs.create", nil, "agent", map[string]any{"input": question("hello"), "onCompletion": "keep"})
+		err := use(ctx, t, alice, &run, "runs.create", nil, "agent", map[string]any{"input": question("hello"), "onCompletion": "keep"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -448,13 +460,13 @@ func TestTheServersOwnAssistantsAreThereForAll(t *testing.T) {
 		var found []struct {
 			Graph string `json:"graph_id"`
 		}
-		if err := sdk.Call(ctx, gate.URL, token, &found, "assistants.search", map[string]any{}); err != nil {
+		if err := use(ctx, t, token, &found, "assistants.search", map[string]any{}); err != nil {
 			t.Fatal(err)
 		}
 		if len(found) != 2 {
 			t.Errorf("%s finds %v, want the two graphs", name, found)
 		}
-		if err := sdk.Call(ctx, gate.URL, token, nil, "assistants.get", "agent"); err != nil {
+		if err := use(ctx, t, token, nil, "assistants.get", "agent"); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

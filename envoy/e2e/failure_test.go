@@ -209,6 +209,6 @@ func TestAPolicyIsReadAgainWhenItsFileChangesAndABrokenOneIsNot(t *testing.T) {
 	until("the stricter rule is in force", func() bool { return ask(ctx, t, watched, create).status == http.StatusForbidden })
 
 	write(strings.Replace(string(good), rule, `"no such thing("`, 1))
-	until("the problem is logged", func() bool { return strings.Contains(watched.Usher.Log(), "no such thing(") })
+	until("the problem is logged, with its place", func() bool { return strings.Contains(watched.Usher.Log(), "spec.rules[2].allow") })
 	want(ctx, t, watched, http.StatusForbidden, create) // the last good one
 }

@@ -167,7 +167,7 @@ func TestARunsStreamWithoutItsThreadIsRefused(t *testing.T) {
 	var run struct {
 		ID string `json:"run_id"`
 	}
-	if err := sdk.Call(ctx, gate.URL, alice, &run, "runs.create", thread, "gated", map[string]any{"input": g.input("a", "secret")}); err != nil {
+	if err := use(ctx, t, alice, &run, "runs.create", thread, "gated", map[string]any{"input": g.input("a", "secret")}); err != nil {
 		t.Fatal(err)
 	}
 	g.waitUntilAsked(ctx, t)

@@ -86,7 +86,7 @@ func (s *screen) step(number int, heading string) {
 
 // request shows what the client sends, and in whose name.
 func (s *screen) request(text, who string) {
-	lines := fold(text, width-20)
+	lines := fold(text, width-5)
 	for i, l := range lines {
 		if i == len(lines)-1 && who != "" {
 			l += "  " + s.paint(faint, "("+who+")")

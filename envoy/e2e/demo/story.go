@@ -413,6 +413,17 @@ type thread struct {
 	Metadata map[string]any `json:"metadata"`
 }
 
+// String shows what the story is about: whose it is, and its title.
+func (t thread) String() string {
+	var metadata []string
+	for _, name := range []string{"owner", "title"} {
+		if value, ok := t.Metadata[name]; ok {
+			metadata = append(metadata, fmt.Sprintf("%q: %q", name, value))
+		}
+	}
+	return fmt.Sprintf(`{"thread_id": %q, "metadata": {%s}, ...}`, t.ID, strings.Join(metadata, ", "))
+}
+
 func (t *teller) logIn(ctx context.Context, user stack.User, scopes ...string) (*stack.Token, error) {
 	t.screen.request(fmt.Sprintf("%s opens the provider's login page, types name and password, and allows the access", user.Name), "")
 	token, err := t.stack.Login(ctx, user, scopes...)
@@ -442,8 +453,7 @@ func (t *teller) search(ctx context.Context, as *stack.Token, who string) ([]thr
 	}
 	short := make([]string, len(threads))
 	for i, thread := range threads {
-		metadata, _ := json.Marshal(thread.Metadata)
-		short[i] = fmt.Sprintf(`{"thread_id": %q, "metadata": %s}`, thread.ID, metadata)
+		short[i] = thread.String()
 	}
 	t.screen.answer(a.status, "["+strings.Join(short, ", ")+"]")
 	return threads, nil
@@ -463,6 +473,10 @@ func (t *teller) ask(ctx context.Context, r request) (answer, error) {
 	a := answer{res.StatusCode, res.Header, string(b)}
 	if !r.quiet {
 		text := strings.TrimSpace(a.body)
+		var one thread
+		if a.decode(&one) == nil && one.ID != "" {
+			text = one.String() // without what the story is not about
+		}
 		if runes := []rune(text); len(runes) > 300 {
 			text = string(runes[:300]) + " ..."
 		}
