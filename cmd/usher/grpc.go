@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+
+	"github.com/usher-authz/usher/extauthz"
 )
 
 const (
@@ -110,14 +112,14 @@ func newGRPC(g *gate, o serveOptions) *grpcServer {
 	streams, endStreams := context.WithCancel(context.Background())
 	s := &grpcServer{
 		endStreams: endStreams,
-		server: grpc.NewServer(
+		server: grpc.NewServer(append(extauthz.ServerOptions(),
 			grpc.StreamInterceptor(endWith(streams)),
 			grpc.MaxRecvMsgSize(int(o.maxRequestBytes)+roomForHeaders),
 			grpc.MaxConcurrentStreams(maxStreams),
 			// Envoy pings connections that are idle; by default grpc-go would close them for that.
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second}),
-		),
+		)...),
 		health: health.NewServer(),
 	}
 	authv3.RegisterAuthorizationServer(s.server, g.checks)
