@@ -120,7 +120,7 @@ func guard(body map[string]any, thread string) error {
 				return forbidden("A request may not set langgraph_auth_* values.")
 			}
 		}
-		if id, ok := place["thread_id"]; i != 1 && ok && id != nil && id != any(thread) {
+		if id, ok := place["thread_id"]; i != 1 && ok && id != nil && (thread == "" || id != any(thread)) {
 			return forbidden("The body names another thread than the path.")
 		}
 	}
