@@ -98,6 +98,7 @@ func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (e
 		return err
 	}
 	server := newGRPC(gate, o)
+	defer server.server.Stop() // after a drain it does nothing
 	admin, err := newAdmin(ctx, gate, o)
 	if err != nil {
 		_ = checks.Close()
