@@ -18,6 +18,10 @@ func createCron(in policy.Input) ([]policy.Operation, error) {
 	if err := guard(body, threadID); err != nil {
 		return nil, err
 	}
+	// The whole body is kept as the payload of runs to come.
+	if id := body["thread_id"]; id != nil && (threadID == "" || id != any(threadID)) {
+		return nil, forbidden("The body names another thread than the path.")
+	}
 	md, err := member(body, "metadata")
 	if err != nil {
 		return nil, err
@@ -104,6 +108,10 @@ func updateCron(in policy.Input) ([]policy.Operation, error) {
 	}
 	if err := guard(body, ""); err != nil {
 		return nil, err
+	}
+	// The body is merged into the payload of runs to come; what those run, and where, was asked for at the create.
+	if body["assistant_id"] != nil || body["thread_id"] != nil {
+		return nil, forbidden("A cron keeps its assistant and its thread.")
 	}
 	md, err := member(body, "metadata")
 	if err != nil {

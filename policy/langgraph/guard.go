@@ -86,6 +86,8 @@ func member(body map[string]any, name string) (map[string]any, error) {
 //   - a webhook: the server itself would call it, past the gate; a relative one, or one that resolves to the backend,
 //     acts on anybody's objects (PYSEC-2026-3857).
 //   - a thread_id inside a checkpoint or config that is not the path's: both servers spread it over the path's own id.
+//   - a member __proto__ where servers merge objects: JavaScript's Object.assign makes its value the prototype of the
+//     result, in which every name of it can then be read.
 func guard(body map[string]any, thread string) error {
 	config, err := member(body, "config")
 	if err != nil {
@@ -120,12 +122,27 @@ func guard(body map[string]any, thread string) error {
 				return forbidden("A request may not set langgraph_auth_* values.")
 			}
 		}
+		if prototype(place) {
+			return forbidden("A request may not set __proto__.")
+		}
 		if id, ok := place["thread_id"]; i != 1 && ok && id != nil && (thread == "" || id != any(thread)) {
 			return forbidden("The body names another thread than the path.")
 		}
+	}
+	md, err := member(body, "metadata")
+	if err != nil {
+		return err
+	}
+	if prototype(body) || prototype(config) || prototype(md) {
+		return forbidden("A request may not set __proto__.")
 	}
 	if body["webhook"] != nil {
 		return forbidden("Webhooks are not allowed here.")
 	}
 	return nil
+}
+
+func prototype(object map[string]any) bool {
+	_, ok := object["__proto__"]
+	return ok
 }
