@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"strings"
 
 	"github.com/usher-authz/usher/policy"
 )
@@ -45,8 +46,8 @@ func (c chooser) Verify(ctx context.Context, credential Credential) (*policy.Ide
 			return j.verify(ctx, &credential, &d, nil)
 		}
 	}
-	if looksLikeJWS(credential.Token) {
-		t, err := parseCompact(credential.Token)
+	if known := c.known(credential.Token); known != nil || looksLikeJWS(credential.Token) {
+		t, err := parseCompact(credential.Token, known)
 		if err != nil {
 			return nil, err
 		}
@@ -55,6 +56,17 @@ func (c chooser) Verify(ctx context.Context, credential Credential) (*policy.Ide
 		}
 	}
 	return c.opaque(ctx, credential, &d)
+}
+
+// known returns the header of the token if one of the providers has read it before.
+func (c chooser) known(token string) *header {
+	segment, _, _ := strings.Cut(token, ".")
+	for _, j := range c.jwts {
+		if h := j.header.Load(); h != nil && h.segment == segment {
+			return h
+		}
+	}
+	return nil
 }
 
 func (c chooser) issuedBy(ctx context.Context, issuer string, credential *Credential, d *digest, t *compact) (*policy.Identity, error) {

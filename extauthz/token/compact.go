@@ -14,22 +14,28 @@ const maxToken = 16 << 10
 
 // compact is a JWS in its compact form, taken apart (RFC 7515, section 7.1). Nothing of it is verified yet.
 type compact struct {
+	*header
+	input     []byte // what is signed
+	signature []byte
+	claims    map[string]any
+}
+
+// header is a JOSE header whose parameters are of the right types. It never changes.
+type header struct {
+	segment       string // that it was read from
 	alg, kid, typ string
 	hasKid        bool
-	input         []byte // what is signed
-	signature     []byte
-	header        map[string]any
-	claims        map[string]any
+	members       map[string]any
 }
 
 // looksLikeJWS reports whether the text has three segments of which the first is a JWS header. Opaque tokens may have
 // dots too. It stops at the third dot, so that a token of nothing but dots costs nothing (CVE-2025-30204).
 func looksLikeJWS(text string) bool {
-	header, rest, found := strings.Cut(text, ".")
+	segment, rest, found := strings.Cut(text, ".")
 	if !found || !twoSegments(rest) {
 		return false
 	}
-	object, err := decodeObject(header)
+	object, err := decodeObject(segment)
 	if err != nil {
 		return false
 	}
@@ -44,24 +50,23 @@ func twoSegments(text string) bool {
 }
 
 // parseCompact takes a token apart so that every byte has one reading: canonical base64url, strict JSON, header
-// parameters of the right type. Extensions that would change how the rest is read are refused. Parameters that carry or
-// point to keys (jwk, jku, x5c, x5u) are never looked at (RFC 8725, section 3.10).
-func parseCompact(text string) (*compact, error) {
+// parameters of the right type. known, which may be nil, is a header that was read before: most tokens of an issuer have
+// the same one, and the same text is the same header.
+func parseCompact(text string, known *header) (*compact, error) {
 	if len(text) > maxToken {
 		return nil, bad("token is too long")
 	}
-	header, rest, found := strings.Cut(text, ".")
+	segment, rest, found := strings.Cut(text, ".")
 	if !found || !twoSegments(rest) {
 		return nil, bad("token is not a compact JWS")
 	}
 	payload, signature, _ := strings.Cut(rest, ".")
-	t := &compact{input: []byte(text[:len(header)+1+len(payload)])}
+	t := &compact{header: known}
 	var err error
-	if t.header, err = decodeObject(header); err != nil {
-		return nil, bad("header: " + err.Error())
-	}
-	if err := t.readHeader(); err != nil {
-		return nil, err
+	if known == nil || known.segment != segment {
+		if t.header, err = parseHeader(segment); err != nil {
+			return nil, err
+		}
 	}
 	if t.claims, err = decodeObject(payload); err != nil {
 		return nil, bad("claims: " + err.Error())
@@ -69,38 +74,46 @@ func parseCompact(text string) (*compact, error) {
 	if t.signature, err = decodeSegment(signature); err != nil {
 		return nil, bad("signature: " + err.Error())
 	}
+	t.input = []byte(text[:len(segment)+1+len(payload)])
 	return t, nil
 }
 
-// readHeader checks the parameters of RFC 7515, section 4.1, that matter here.
-func (t *compact) readHeader() error {
+// parseHeader checks the parameters of RFC 7515, section 4.1, that matter here. Extensions that would change how the rest
+// is read are refused. Parameters that carry or point to keys (jwk, jku, x5c, x5u) are not looked at (RFC 8725, section
+// 3.10).
+func parseHeader(segment string) (*header, error) {
+	members, err := decodeObject(segment)
+	if err != nil {
+		return nil, bad("header: " + err.Error())
+	}
+	h := &header{segment: strings.Clone(segment), members: members}
 	var ok bool
-	if t.alg, ok = t.header["alg"].(string); !ok {
-		return bad("alg is no string") // RFC 7515, section 4.1.1
+	if h.alg, ok = members["alg"].(string); !ok {
+		return nil, bad("alg is no string") // RFC 7515, section 4.1.1
 	}
-	if _, ok := t.header["crit"]; ok {
-		return bad("crit names extensions, none of which is known") // RFC 7515, section 4.1.11
+	if _, ok := members["crit"]; ok {
+		return nil, bad("crit names extensions, none of which is known") // RFC 7515, section 4.1.11
 	}
-	if _, ok := t.header["b64"]; ok {
-		return bad("b64 is not supported") // RFC 7797, section 6
+	if _, ok := members["b64"]; ok {
+		return nil, bad("b64 is not supported") // RFC 7797, section 6
 	}
-	if v, ok := t.header["kid"]; ok {
-		if t.kid, t.hasKid = v.(string); !t.hasKid || t.kid == "" {
-			return bad("kid is no string that names a key") // RFC 7515, section 4.1.4
+	if v, ok := members["kid"]; ok {
+		if h.kid, h.hasKid = v.(string); !h.hasKid || h.kid == "" {
+			return nil, bad("kid is no string that names a key") // RFC 7515, section 4.1.4
 		}
 	}
-	if v, ok := t.header["typ"]; ok {
-		if t.typ, ok = v.(string); !ok {
-			return bad("typ is no string") // RFC 7515, section 4.1.9
+	if v, ok := members["typ"]; ok {
+		if h.typ, ok = v.(string); !ok {
+			return nil, bad("typ is no string") // RFC 7515, section 4.1.9
 		}
 	}
-	if v, ok := t.header["cty"]; ok {
+	if v, ok := members["cty"]; ok {
 		cty, ok := v.(string)
 		if !ok || mediaType(cty) == "jwt" {
-			return bad("cty says that the token is nested") // RFC 7519, section 5.2
+			return nil, bad("cty says that the token is nested") // RFC 7519, section 5.2
 		}
 	}
-	return nil
+	return h, nil
 }
 
 // decodeSegment undoes base64url without padding in its one canonical spelling (RFC 7515, section 2; RFC 4648, section

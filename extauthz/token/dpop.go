@@ -52,7 +52,7 @@ func (p *proofs) check(c *Credential, thumbprint []byte, d *digest, now time.Tim
 	if len(proof) > maxProof {
 		return badProof("the proof is too long")
 	}
-	t, err := parseCompact(proof) // checks 2 and 3
+	t, err := parseCompact(proof, nil) // checks 2 and 3
 	if err != nil {
 		return badProof("the proof is no compact JWS with strict JSON")
 	}
@@ -62,7 +62,7 @@ func (p *proofs) check(c *Credential, thumbprint []byte, d *digest, now time.Tim
 	if !proofAlgorithm(t.alg) { // check 5
 		return badProof("the proof's alg is not accepted")
 	}
-	members, ok := t.header["jwk"].(map[string]any)
+	members, ok := t.members["jwk"].(map[string]any)
 	if !ok {
 		return badProof("the proof has no jwk")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -19,6 +20,7 @@ type JWT struct {
 	typ        []string // folded
 	keys       *keySource
 	cache      *cache[*verified]
+	header     atomic.Pointer[header] // of the token that was verified last
 }
 
 // NewJWT returns a verifier. It does no I/O. The error names what is wrong in the Config.
@@ -124,7 +126,7 @@ func (j *JWT) verify(ctx context.Context, c *Credential, d *digest, t *compact) 
 func (j *JWT) cold(ctx context.Context, token string, t *compact) (*verified, error) {
 	if t == nil {
 		var err error
-		if t, err = parseCompact(token); err != nil {
+		if t, err = parseCompact(token, j.header.Load()); err != nil {
 			return nil, err
 		}
 	}
@@ -147,6 +149,9 @@ func (j *JWT) cold(ctx context.Context, token string, t *compact) (*verified, er
 		return nil, err
 	}
 	v.key = signer
+	if j.header.Load() != t.header {
+		j.header.Store(t.header)
+	}
 	return v, nil
 }
 

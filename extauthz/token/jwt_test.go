@@ -301,7 +301,7 @@ func TestTenThousandKeysOfOneNameCostNoMoreThanAFew(t *testing.T) {
 	}
 	bad := tokentest.New(issuer, k).Token()
 	bad.Key = keyOf("ES256", 2)
-	c, err := parseCompact(bad.String())
+	c, err := parseCompact(bad.String(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
