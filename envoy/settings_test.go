@@ -60,6 +60,7 @@ func TestEverySettingOfAGateIsThere(t *testing.T) {
 		{"the edit filter right behind it", filters + "2.name", "envoy.filters.http.lua"},
 		{"what is still parked ends", filters + "3.name", "envoy.filters.http.rbac"},
 		{"at the parking path", filters + "3.typed_config.rules.policies.parked.permissions.0.url_path.path.prefix", pure.ReservedPrefix},
+		{"so does TRACE", filters + "3.typed_config.rules.policies.trace.permissions.0.header", "map[name::method string_match:map[exact:TRACE]]"},
 		{"by a denial", filters + "3.typed_config.rules.action", "DENY"},
 		{"then the router", filters + "4.name", "envoy.filters.http.router"},
 		{"and nothing more", filters + "5", "<nil>"},
