@@ -121,8 +121,12 @@ next:
 // holds finds a value in a text, as it is or as a JSON string writes it. A whole word is one that no letter or digit
 // stands beside.
 func holds(text, value string, word bool) bool {
-	escaped := string(quoted(value))
-	for _, v := range []string{value, escaped[1 : len(escaped)-1]} {
+	forms := []string{value}
+	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r > '~' }) {
+		escaped := string(quoted(value))
+		forms = append(forms, escaped[1:len(escaped)-1])
+	}
+	for _, v := range forms {
 		for rest, at := text, 0; ; {
 			i := strings.Index(rest, v)
 			if i < 0 {

@@ -41,6 +41,8 @@ type Options struct {
 	// Slack is how many times max_ms an answer may take of real time, as machines are loaded and the race detector slows
 	// them; time that is spent waiting is judged by the bubble's clock, without slack. Zero is 10.
 	Slack int
+	// Report takes what is wrong with a case. Nil reports it to the test.
+	Report func(problem string)
 }
 
 // Result is what became of a case.
@@ -67,9 +69,9 @@ func (s *Suite) Run(t *testing.T, c *Case, o Options) (result Result) {
 	defer clock.stop()
 	for _, encoding := range c.encodings() {
 		synctest.Test(t, func(t *testing.T) {
-			r := &run{t: t, suite: s, id: c.ID, encoding: encoding, slack: o.slack(), clock: clock, result: &result}
+			r := &run{report: o.reporter(t), suite: s, id: c.ID, encoding: encoding, slack: o.slack(), clock: clock, result: &result}
 			if err := r.start(o, c.Fixture); err != nil {
-				t.Errorf("%s (%s): %v", c.ID, encoding, err)
+				r.problem("%v", err)
 				return
 			}
 			defer r.stop()
@@ -90,9 +92,9 @@ func (s *Suite) Sweep(t *testing.T, cases []*Case, o Options) (there, back map[s
 	defer clock.stop()
 	synctest.Test(t, func(t *testing.T) {
 		var result Result
-		r := &run{t: t, suite: s, id: "sweep", slack: o.slack(), clock: clock, result: &result}
+		r := &run{report: o.reporter(t), suite: s, id: "sweep", slack: o.slack(), clock: clock, result: &result}
 		if err := r.start(o, nil); err != nil {
-			t.Errorf("start: %v", err)
+			r.problem("%v", err)
 			return
 		}
 		defer r.stop()
@@ -136,9 +138,16 @@ func (o Options) slack() int {
 	return o.Slack
 }
 
+func (o Options) reporter(t *testing.T) func(string) {
+	if o.Report != nil {
+		return o.Report
+	}
+	return func(problem string) { t.Error(problem) }
+}
+
 // run is one run of one case: a world, a gate, and what was minted.
 type run struct {
-	t        *testing.T
+	report   func(string)
 	suite    *Suite
 	id       string
 	encoding string
@@ -170,14 +179,19 @@ func (r *run) start(o Options, fixtures map[string]*Fixture) error {
 	return nil
 }
 
+// problem reports what is wrong with the case that runs.
+func (r *run) problem(format string, args ...any) {
+	r.report(fmt.Sprintf("%s (%s): ", r.id, r.encoding) + fmt.Sprintf(format, args...))
+}
+
 // stop ends the gate and judges what holds for a run as a whole. A goroutine that outlives it makes the bubble panic.
 func (r *run) stop() {
 	r.gate.Stop()
 	if n := r.gate.Panics(); n > 0 {
-		r.t.Errorf("%s (%s): %d checks ended in a panic:\n%s", r.id, r.encoding, n, short(r.journal.String()))
+		r.problem("%d checks ended in a panic:\n%s", n, short(r.journal.String()))
 	}
 	for _, call := range r.world.Strange() {
-		r.t.Errorf("%s (%s): the gate made %s", r.id, r.encoding, call)
+		r.problem("the gate made %s", call)
 	}
 	for endpoint, n := range r.world.mostRead() {
 		limit := int64(maxRead)
@@ -185,7 +199,7 @@ func (r *run) stop() {
 			limit = maxReadLookup
 		}
 		if n > limit {
-			r.t.Errorf("%s (%s): the gate read %d bytes of one answer of %s", r.id, r.encoding, n, endpoint)
+			r.problem("the gate read %d bytes of one answer of %s", n, endpoint)
 		}
 	}
 	time.Sleep(time.Minute) // for what ends by a deadline of its own
@@ -202,7 +216,7 @@ func (r *run) play(c *Case) {
 	}
 	for i, step := range steps {
 		if err := r.step(g, vars, c, step); err != nil {
-			r.t.Errorf("%s (%s): step %d: %v", r.id, r.encoding, i, err)
+			r.problem("step %d: %v", i, err)
 			return
 		}
 	}
@@ -289,7 +303,7 @@ func (r *run) judge(c *Case, a *seen, e *Expect) {
 		r.result.Preferred = false
 	}
 	if len(v.problems) > 0 {
-		r.t.Errorf("%s (%s)\n%s\nwhy:      %s\nrequest:  %s\nexpected: %s\ngot:      %s\nlog:      %s", c.ID, r.encoding,
+		r.problem("\n%s\nwhy:      %s\nrequest:  %s\nexpected: %s\ngot:      %s\nlog:      %s",
 			"- "+strings.Join(v.problems, "\n- "), c.Why, describe(a.request, c), e, show(a.response), short(lastLine(text)))
 	}
 	r.judgeHits(c, e.HitsMax)
@@ -299,7 +313,7 @@ func (r *run) judgeHits(c *Case, most map[string]int) {
 	hits := r.world.Hits()
 	for endpoint, n := range most {
 		if hits[endpoint] > n {
-			r.t.Errorf("%s (%s): %d calls to %s, expected at most %d\nwhy: %s", c.ID, r.encoding, hits[endpoint], endpoint, n, c.Why)
+			r.problem("%d calls to %s, expected at most %d\nwhy: %s", hits[endpoint], endpoint, n, c.Why)
 		}
 	}
 }
@@ -320,7 +334,7 @@ func (r *run) compare(g *lab, c *Case, request *Request, first *seen, path strin
 	r.send(second, check)
 	a, b := first.response.GetDeniedResponse(), second.response.GetDeniedResponse()
 	if a.GetStatus().GetCode() != b.GetStatus().GetCode() || a.GetBody() != b.GetBody() || second.err != nil {
-		r.t.Errorf("%s (%s): the answer differs from that for %s:\n%s\n%s\nwhy: %s", c.ID, r.encoding, path, show(first.response), show(second.response), c.Why)
+		r.problem("the answer differs from that for %s:\n%s\n%s\nwhy: %s", path, show(first.response), show(second.response), c.Why)
 	}
 	return nil
 }

@@ -1,0 +1,82 @@
+package attacktest_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/usher-authz/usher/extauthz/attacktest"
+)
+
+var (
+	file   = flag.String("attacks", "testdata/attacks.json", "the file of attacks")
+	groups = flag.String("groups", "", "run just these groups, with commas between them")
+)
+
+// notYet are the groups that are not run, each with its reason. Nothing else is left out.
+func notYet(c *attacktest.Case) string {
+	if c.Level == attacktest.LevelHTTP {
+		return "level http: through a real Envoy, envoy/e2e"
+	}
+	return map[string]string{}[c.Group]
+}
+
+// table is what TestAttacks ran, for TestMain to print last of all.
+var table attacktest.Table
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	fmt.Print(table.String())
+	os.Exit(code)
+}
+
+func load(t *testing.T) *attacktest.Suite {
+	t.Helper()
+	text, err := os.ReadFile(*file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	suite, err := attacktest.Load(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return suite
+}
+
+func TestAttacks(t *testing.T) {
+	suite := load(t)
+	wanted := func(c *attacktest.Case) bool {
+		return *groups == "" || slices.Contains(strings.Split(*groups, ","), c.Group)
+	}
+	options := attacktest.Options{Start: newProduct(t, suite).start, Slack: slack}
+	alone := map[string][]int{}
+	var run []*attacktest.Case
+	for _, c := range suite.Cases {
+		switch reason := notYet(c); {
+		case !wanted(c):
+			table.NotRun(c, "not asked for by -groups")
+			continue
+		case reason != "":
+			table.NotRun(c, reason)
+			continue
+		}
+		run = append(run, c)
+		t.Run(c.ID, func(t *testing.T) {
+			var result attacktest.Result
+			defer func() { table.Ran(c, !t.Failed(), result) }()
+			result = suite.Run(t, c, options)
+			alone[c.ID] = result.Statuses
+		})
+	}
+	t.Run("the_answer_does_not_depend_on_the_order_of_the_cases", func(t *testing.T) {
+		there, back := suite.Sweep(t, run, options)
+		for id, status := range there {
+			if !slices.Equal(status, back[id]) || len(alone[id]) > 0 && status[0] != alone[id][0] {
+				t.Errorf("%s: %d by itself, %d after those before it, %d after those behind it", id, alone[id], status, back[id])
+			}
+		}
+	})
+}
