@@ -93,6 +93,7 @@ func TestEverySettingOfAGateIsThere(t *testing.T) {
 		{"exact origins", host + "typed_per_filter_config.envoy/filters/http/cors.allow_origin_string_match", "[map[exact:https://chat.example.com]]"},
 		{"the guarded hosts", host + "domains", "[agents.example.com]"},
 		{"and no others", hosts + "1", "<nil>"},
+		{"connections have a number", "overload_manager.resource_monitors.0.typed_config.max_active_downstream_connections", "10000"},
 		{"no admin pages", "admin", "<nil>"},
 		{"loopback only, as there is no TLS", "static_resources.listeners.0.address.socket_address.address", "127.0.0.1"},
 	} {
