@@ -508,7 +508,23 @@ func (t *teller) open(ctx context.Context, r request) (*http.Response, error) {
 		shown += "  " + r.body
 	}
 	t.screen.request(shown, pick(r.who == "", "no token", r.who+"'s token"))
-	return client.Do(req)
+	for tries := 1; ; tries++ {
+		res, err := client.Do(req)
+		// On a busy machine a look-up may not end in time. Usher says so, and a client asks again.
+		if err != nil || res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" || tries == 10 {
+			return res, err
+		}
+		_ = res.Body.Close()
+		t.screen.answer(res.StatusCode, "the machine is busy, and a look-up did not end in time: asking again")
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(300 * time.Millisecond):
+		}
+		if req.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // runBody is what starts a run, with further members such as `"stream_mode": "values"`.
