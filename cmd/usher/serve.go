@@ -91,8 +91,6 @@ func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (e
 		t.problems(t.err, problems)
 		return &exitError{code: exitInvalid}
 	}
-	t.warnings(first.Compiled.Snapshot.Warnings())
-
 	checks, err := listen(ctx, o.grpcAddress)
 	if err != nil {
 		return err
