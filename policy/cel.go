@@ -402,6 +402,9 @@ func (t Text) at(line, column int) Position {
 // fault says why an evaluation failed without the values that it saw: they may be claims.
 func fault(err error) string {
 	text := err.Error()
+	if strings.HasPrefix(text, "expression gave ") {
+		return text // our own, which names types alone
+	}
 	for _, known := range []string{"no such key", "no such attribute", "no such overload", "index out of bounds", "division by zero", "cost limit exceeded", "optional"} {
 		if strings.Contains(text, known) {
 			return known

@@ -57,7 +57,7 @@ func (m *Mapping) Identity(claims map[string]any) (*Identity, error) {
 	id := &Identity{Claims: claims}
 	var err error
 	if id.Name, err = m.identity.string(s); err != nil {
-		return nil, fmt.Errorf("map claims to identity: %w", err)
+		return nil, fmt.Errorf("map claims to identity: %s", fault(err))
 	}
 	if id.Name == "" {
 		return nil, errors.New("map claims to identity: it is empty")
@@ -65,12 +65,12 @@ func (m *Mapping) Identity(claims map[string]any) (*Identity, error) {
 	id.DisplayName = id.Name
 	if m.displayName != nil {
 		if id.DisplayName, err = m.displayName.string(s); err != nil {
-			return nil, fmt.Errorf("map claims to displayName: %w", err)
+			return nil, fmt.Errorf("map claims to displayName: %s", fault(err))
 		}
 	}
 	if m.permissions != nil {
 		if id.Permissions, err = m.permissions.strings(s); err != nil {
-			return nil, fmt.Errorf("map claims to permissions: %w", err)
+			return nil, fmt.Errorf("map claims to permissions: %s", fault(err))
 		}
 	}
 	return id, nil

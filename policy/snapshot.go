@@ -240,6 +240,9 @@ func (p *Policy) compileAPI(source APISource, presets map[string]Preset) (map[st
 		}
 		return preset.Events, problems
 	}
+	if len(source.Public) > 0 {
+		problems = append(problems, Problem{Pos: source.Public[0].Pos, Found: "public routes without a preset", Want: "public: true in api.routes"})
+	}
 	events := map[string]map[string]Event{}
 	for _, r := range source.Routes {
 		problems = append(problems, checkMethod(r.Method)...)
