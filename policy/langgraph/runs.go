@@ -68,7 +68,13 @@ func cancelRun(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cancelOps(id, []any{runID}, action, []policy.Ref{runRef(id, runID)}), nil
+	ops := cancelOps(id, []any{runID}, action, []policy.Ref{runRef(id, runID)})
+	// Who waits for the end reads what the run gave. The JS server takes any word for yes, false too.
+	wait, err := in.Single("wait")
+	if wait != "" {
+		ops = append(ops, read(id))
+	}
+	return ops, err
 }
 
 // cancelAction is what a cancel does with the runs: the servers take any other word than rollback for interrupt.
