@@ -130,10 +130,13 @@ func TestAProofIsGoodOnce(t *testing.T) {
 	c := func(iat time.Time, change ...claims) Credential {
 		return Credential{Scheme: "DPoP", Token: token, Method: "GET", URL: target, Proofs: []string{tokentest.Proof(key, "GET", target, token, iat, change...).String()}}
 	}
-	// Made as far ahead of our clock as may be, it stays good for longest: it must be remembered for all of that.
+	// Made in the middle of a generation, and as far ahead of our clock as may be, a proof stays good for longest: it must be
+	// remembered for all of that.
+	expect(t, j, c(now), policy.Allow)
+	now = now.Add(70 * time.Second)
 	late := c(now.Add(30 * time.Second))
 	expect(t, j, late, policy.Allow)
-	for range 24 {
+	for range 25 {
 		expect(t, j, late, policy.Unauthenticated)
 		expect(t, j, c(now), policy.Allow) // others turn the generations
 		now = now.Add(5 * time.Second)

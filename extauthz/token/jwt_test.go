@@ -143,6 +143,7 @@ func TestClaims(t *testing.T) {
 		{"cnf_text", claims{"cnf": "jkt"}, policy.Unauthenticated},
 		{"cnf_list", claims{"cnf": []any{claims{"jkt": "x"}}}, policy.Unauthenticated},
 		{"cnf_of_an_unknown_kind", claims{"cnf": claims{"x-new": "abc"}}, policy.Unauthenticated},
+		{"cnf_of_an_unknown_kind_that_looks_like_a_digest", claims{"cnf": claims{"x5t": keyOf("ES256", 1).Thumbprint()}}, policy.Unauthenticated},
 		{"cnf_jwk", claims{"cnf": claims{"jwk": keyOf("ES256", 1).JWK()}}, policy.Unauthenticated},
 		{"cnf_kid", claims{"cnf": claims{"kid": "ES256-1"}}, policy.Unauthenticated},
 		{"cnf_jkt_null", claims{"cnf": claims{"jkt": null}}, policy.Unauthenticated},
@@ -150,6 +151,63 @@ func TestClaims(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) { expect(t, j, bearer(p.Mint(c.change)), c.want) })
+	}
+}
+
+func TestATokenHasOneSpelling(t *testing.T) {
+	p := tokentest.New(issuer, keyOf("ES256", 1))
+	token := p.Token()
+	token.Header["x"] = "y" // so that the last character of the header has bits to spare
+	good := token.String()
+	for len(strings.Split(good, ".")[0])%4 == 0 || len(strings.Split(good, ".")[1])%4 == 0 || !strings.ContainsAny(good, "-_") {
+		token.Header["x"] = token.Header["x"].(string) + "y"
+		token.Claims = p.Good(claims{"pad": token.Header["x"]})
+		good = token.String()
+	}
+	segments := strings.Split(good, ".")
+	with := func(i int, text string) string {
+		out := append([]string{}, segments...)
+		out[i] = text
+		return strings.Join(out, ".")
+	}
+	dirty := func(text string) string { // the same bytes, by a decoder that does not look at the spare bits
+		const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+		last := strings.IndexByte(alphabet, text[len(text)-1])
+		return text[:len(text)-1] + alphabet[last+1:last+2]
+	}
+	cases := map[string]string{
+		"the_standard_alphabet": strings.NewReplacer("-", "+", "_", "/").Replace(good),
+		"four_segments":         good + ".AAAA",
+		"a_dot_behind":          good + ".",
+		"a_dot_before":          "." + good,
+		"two_segments":          segments[0] + "." + segments[1],
+		"no_payload":            segments[0] + ".." + segments[2],
+		"no_header":             "." + segments[1] + "." + segments[2],
+		"JSON_serialisation":    `{"payload":"` + segments[1] + `","protected":"` + segments[0] + `","signature":"` + segments[2] + `"}`,
+		"a_JWE":                 segments[0] + "...." + segments[2],
+	}
+	for i, segment := range segments {
+		name := []string{"header", "payload", "signature"}[i]
+		cases["padding_in_the_"+name] = with(i, segment+strings.Repeat("=", (4-len(segment)%4)%4))
+		cases["dirty_bits_in_the_"+name] = with(i, dirty(segment))
+		for what, c := range map[string]string{"line_feed": "\n", "carriage_return": "\r", "space": " ", "tab": "\t", "NUL": "\x00"} {
+			cases["a_"+what+"_in_the_"+name] = with(i, segment[:8]+c+segment[8:])
+			cases["a_"+what+"_behind_the_"+name] = with(i, segment+c)
+		}
+	}
+	j := inline(t, p)
+	expect(t, j, bearer(good), policy.Allow)
+	for name, text := range cases {
+		t.Run(name, func(t *testing.T) {
+			if text == good {
+				t.Fatal("the case changes nothing")
+			}
+			expect(t, j, bearer(text), policy.Unauthenticated)
+			expect(t, inline(t, p), bearer(text), policy.Unauthenticated) // with nothing remembered
+			if _, err := parseCompact(text, nil); err == nil {
+				t.Error("it was taken apart: only the signature saved us")
+			}
+		})
 	}
 }
 

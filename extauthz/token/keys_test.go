@@ -3,6 +3,7 @@ package token
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -288,6 +289,43 @@ func TestAnUnknownKeyIsNobodysFaultWhileTheProviderIsDown(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		expect(t, j, bearer(p.Mint()), policy.Allow)
 	})
+}
+
+func TestAnUnknownKeyRightAfterAFetchThatFailedIsNobodysFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer, keyOf("ES256", 1))
+		j := running(t, p)
+		p.Publish(keyOf("ES256", 2))
+		p.Say(tokentest.JWKS, tokentest.Answer{Status: 500})
+		for range 3 {
+			start := time.Now()
+			expect(t, j, bearer(p.Mint()), policy.Unavailable)
+			if d := time.Since(start); d > 0 {
+				t.Errorf("waited %v", d)
+			}
+		}
+	})
+}
+
+// endless answers with a body that has no end, and counts what is read of it.
+type endless struct{ read int }
+
+func (e *endless) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: 200, Request: r, Body: io.NopCloser(e), Header: http.Header{}}, nil
+}
+
+func (e *endless) Read(b []byte) (int, error) {
+	if e.read += len(b); e.read > 16<<20 {
+		return 0, io.EOF
+	}
+	return len(b), nil
+}
+
+func TestNoMoreThanAMegabyteIsReadOfAnAnswer(t *testing.T) {
+	e := &endless{}
+	if _, err := newFetcher(e, false).get(t.Context(), issuer); err == nil || e.read > 2<<20 {
+		t.Errorf("read %d bytes: %v", e.read, err)
+	}
 }
 
 func TestACallerThatGivesUpWaitsForNoKeys(t *testing.T) {
