@@ -41,6 +41,7 @@ func TestTheStoryGoesAsTold(t *testing.T) {
 // terminal gives the text so far, to a test that waits for a word in it.
 type terminal struct {
 	lines chan string
+	ended chan struct{}
 	text  strings.Builder
 }
 
@@ -55,6 +56,8 @@ func (w *terminal) waitFor(ctx context.Context, t *testing.T, word string) {
 		select {
 		case s := <-w.lines:
 			w.text.WriteString(s)
+		case <-w.ended:
+			t.Fatalf("the demo ended before it said %q:\n%s", word, w.text.String())
 		case <-ctx.Done():
 			t.Fatalf("the demo never said %q, only:\n%s", word, w.text.String())
 		}
@@ -76,21 +79,31 @@ func TestCtrlCEndsEverything(t *testing.T) {
 			if b, err := exec.CommandContext(ctx, "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, b)
 			}
-			temp := t.TempDir()
-			out := &terminal{lines: make(chan string, 10_000)}
+			temp, err := os.MkdirTemp("", "demo-") // a short name, see stack
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = os.RemoveAll(temp) })
+			out := &terminal{lines: make(chan string, 10_000), ended: make(chan struct{})}
 			cmd := exec.CommandContext(ctx, binary, test.args...)
 			cmd.Stdout, cmd.Stderr = out, out
 			cmd.Env = append(os.Environ(), "TMPDIR="+temp)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
+			var ended error
+			go func() {
+				ended = cmd.Wait()
+				close(out.ended)
+			}()
 			out.waitFor(ctx, t, test.word)
 			if err := cmd.Process.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)
 			}
 			var exit *exec.ExitError
-			if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 130 {
-				t.Errorf("it ended with %v, want exit code 130", err)
+			<-out.ended // the command's context ends it in any case
+			if !errors.As(ended, &exit) || exit.ExitCode() != 130 {
+				t.Errorf("it ended with %v, want exit code 130", ended)
 			}
 			left, err := os.ReadDir(temp)
 			if err != nil {

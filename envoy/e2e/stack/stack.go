@@ -55,7 +55,7 @@ func New(o Options) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "usher-e2e-")
+	dir, err := os.MkdirTemp(shortTempDir(), "usher-e2e-")
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +68,15 @@ func New(o Options) (*Stack, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// shortTempDir is the directory for temporary files, or /tmp where its name is long: the LangGraph server's launcher
+// puts a Unix socket below, whose path may have no more than 107 bytes.
+func shortTempDir() string {
+	if dir := os.TempDir(); len(dir) <= 60 {
+		return dir
+	}
+	return "/tmp"
 }
 
 func (s *Stack) prepare(o Options) error {
