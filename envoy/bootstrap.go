@@ -54,6 +54,7 @@ type bootstrap struct {
 	ClientCertificates bool
 	TrustedHops        uint32
 	MaxRequestBytes    uint32
+	SentBytes          uint32 // of a body, at most: one more than MaxRequestBytes
 	BufferBytes        uint32
 	CheckTimeout       string
 	EditScript         string
@@ -94,6 +95,7 @@ func newBootstrap(policies []v1alpha1.AuthPolicy, o Options) (*bootstrap, error)
 	if b.MaxRequestBytes > maxRequestBytes {
 		check("largest request body", fmt.Errorf("%d bytes are more than %d", b.MaxRequestBytes, maxRequestBytes))
 	}
+	b.SentBytes = b.MaxRequestBytes + 1
 	b.BufferBytes = b.MaxRequestBytes + editRoom
 	timeout := o.CheckTimeout
 	if timeout == 0 {

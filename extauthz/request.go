@@ -253,9 +253,9 @@ func leaf(text string) []byte {
 	return block.Bytes
 }
 
-// body returns the whole body for a route that needs it. One that Envoy cut off, did not send, or that is encoded cannot
-// be decided on.
-func (r *request) body() ([]byte, error) {
+// body returns the whole body for a route that needs it, at most so many bytes. One that Envoy cut off, did not send, or
+// that is encoded cannot be decided on.
+func (r *request) body(most int) ([]byte, error) {
 	http := r.attrs.GetRequest().GetHttp()
 	body := http.GetRawBody()
 	if len(body) > 0 && http.GetBody() != "" {
@@ -265,6 +265,9 @@ func (r *request) body() ([]byte, error) {
 		body = []byte(http.GetBody())
 	}
 	tooLarge := &policy.Refusal{Outcome: policy.TooLarge, Detail: "The body is larger than the gate reads.", Err: errors.New("body cut off by Envoy")}
+	if len(body) > most {
+		return nil, tooLarge
+	}
 	for _, v := range r.headers.partialBody {
 		for _, part := range strings.Split(v, ",") {
 			if !strings.EqualFold(strings.TrimSpace(part), "false") {

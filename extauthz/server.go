@@ -41,7 +41,13 @@ const maxParallel = 8
 type Options struct {
 	Logger *zap.Logger
 	Now    func() time.Time
+	// MaxRequestBytes is the largest body that is decided on; 0: 4 MiB. Envoy must be told to send one byte more (its
+	// max_request_bytes), as of a body in chunks it calls a first part of just that length whole.
+	MaxRequestBytes int
 }
+
+// defaultRequestBytes is for agents that are sent pictures.
+const defaultRequestBytes = 4 << 20
 
 // streamWorkers is how many goroutines wait for calls. Each keeps the stack that a check has grown; a new goroutine for
 // each call would grow it again, which was a sixth of all CPU time. More calls at once than that get goroutines of their own.
@@ -59,13 +65,17 @@ type Server struct {
 	state  atomic.Pointer[State]
 	log    *zap.Logger
 	now    func() time.Time
+	most   int // bytes of a body
 	panics atomic.Uint64
 	checks [16]atomic.Uint64 // by outcome
 }
 
 // New returns a server without a State.
 func New(o Options) *Server {
-	s := &Server{log: o.Logger, now: o.Now}
+	s := &Server{log: o.Logger, now: o.Now, most: o.MaxRequestBytes}
+	if s.most <= 0 {
+		s.most = defaultRequestBytes
+	}
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
@@ -172,7 +182,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 
 	var body []byte
 	if route.NeedsBody {
-		if body, err = r.body(); err != nil {
+		if body, err = r.body(s.most); err != nil {
 			return fail(p, err)
 		}
 	}

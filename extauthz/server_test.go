@@ -173,3 +173,16 @@ func TestA_warm_check_allocates_little(t *testing.T) {
 		t.Errorf("%v allocations for a warm check, want 40 at most", got)
 	}
 }
+
+func TestA_body_longer_than_is_decided_on_is_413_whatever_Envoy_says_of_it(t *testing.T) {
+	text := []byte(`{"a":1}`)
+	r := request{attrs: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{RawBody: text}}}}
+	r.headers.partialBody = []string{"false"}
+	if _, err := r.body(len(text)); err != nil {
+		t.Errorf("at the limit: %v", err)
+	}
+	var refusal *policy.Refusal
+	if _, err := r.body(len(text) - 1); !errors.As(err, &refusal) || refusal.Outcome != policy.TooLarge {
+		t.Errorf("one byte more: %v, want a refusal with 413", err)
+	}
+}

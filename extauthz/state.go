@@ -20,7 +20,7 @@ type State struct {
 	Lookups   map[string]Lookup         // by policy
 	chosen    map[*policy.Policy]token.Verifier
 	providers map[string]*provider
-	backends  map[string]*backend
+	backends  map[string]*lookup.Client // by URL
 }
 
 // Lookup finds the metadata of objects at a backend.
@@ -41,17 +41,12 @@ type provider struct {
 	done        chan struct{}
 }
 
-type backend struct {
-	url    string
-	client *lookup.Client
-}
-
 // Build makes a State. What prev, which may be nil, has with the same specification is taken over, with its keys and
 // caches: a policy change empties nothing. Nothing is started, and nothing is fetched.
 func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Config, backends map[string]string) (*State, error) {
 	s := &State{
 		Policies: policies, Verifiers: map[string]token.Verifier{}, Lookups: map[string]Lookup{},
-		providers: map[string]*provider{}, backends: map[string]*backend{},
+		providers: map[string]*provider{}, backends: map[string]*lookup.Client{},
 	}
 	for name, config := range providers {
 		var p *provider
@@ -69,18 +64,19 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 		}
 		s.providers[name], s.Verifiers[name] = p, p.Provider
 	}
+	// Policies with one backend share its cache, so that a write under one of them is known to the other.
 	for name, url := range backends {
-		var b *backend
-		if prev != nil && prev.backends[name] != nil && prev.backends[name].url == url {
-			b = prev.backends[name]
-		} else {
-			c, err := lookup.New(lookup.Config{BackendURL: url})
-			if err != nil {
+		c := s.backends[url]
+		if c == nil && prev != nil {
+			c = prev.backends[url]
+		}
+		if c == nil {
+			var err error
+			if c, err = lookup.New(lookup.Config{BackendURL: url}); err != nil {
 				return nil, fmt.Errorf("policy %q: %w", name, err)
 			}
-			b = &backend{url, c}
 		}
-		s.backends[name], s.Lookups[name] = b, b.client
+		s.backends[url], s.Lookups[name] = c, c
 	}
 	return s, s.prepare()
 }

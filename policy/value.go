@@ -22,7 +22,8 @@ const maxDepth = 200
 // lone surrogates, nothing after the value), so that no other reader can understand it differently. Numbers become
 // int64 or uint64 where they are integers of that range and written as such, else float64.
 func ParseValue(text []byte) (Value, error) {
-	d := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(false), jsontext.AllowInvalidUTF8(false))
+	d := jsontext.NewDecoder(bytes.NewBuffer(text), // read in place, and not changed
+		jsontext.AllowDuplicateNames(false), jsontext.AllowInvalidUTF8(false))
 	v, err := readValue(d, maxDepth)
 	if err != nil {
 		return nil, err

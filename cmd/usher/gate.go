@@ -41,8 +41,8 @@ type gate struct {
 	draining atomic.Bool
 }
 
-func newGate(log *zap.Logger) *gate {
-	return &gate{checks: extauthz.New(extauthz.Options{Logger: log}), log: log}
+func newGate(log *zap.Logger, maxRequestBytes int) *gate {
+	return &gate{checks: extauthz.New(extauthz.Options{Logger: log, MaxRequestBytes: maxRequestBytes}), log: log}
 }
 
 // apply puts a reading in force, or keeps what is and returns why.

@@ -85,7 +85,7 @@ func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (e
 		t.problems(t.err, first.Problems)
 		return &exitError{code: exitInvalid}
 	}
-	gate := newGate(log)
+	gate := newGate(log, int(o.maxRequestBytes))
 	defer gate.close()
 	if problems := gate.apply(ctx, first); len(problems) > 0 {
 		t.problems(t.err, problems)
