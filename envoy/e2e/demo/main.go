@@ -20,7 +20,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run returns the exit code: 0 all went as told, 1 something did not, 2 usage, 130 interrupted.
+// run returns the exit code: 0 all went as told, 1 something did not, 2 usage, 130 interrupted before the end.
 func run(args []string, out, errOut io.Writer) int {
 	flags := flag.NewFlagSet("usher-demo", flag.ContinueOnError)
 	flags.SetOutput(errOut)
@@ -42,7 +42,9 @@ func run(args []string, out, errOut io.Writer) int {
 	screen := newScreen(out)
 	err := demo(ctx, screen, *keep)
 	switch {
-	case ctx.Err() != nil:
+	case err == nil && *keep:
+		screen.note("Everything is stopped.")
+	case err != nil && ctx.Err() != nil:
 		screen.note("Interrupted. Everything is stopped.")
 		return 130
 	case err != nil:
