@@ -163,8 +163,15 @@ func TestProofsThatCannotBeRememberedAreOurOwnFault(t *testing.T) {
 	if got := outcome(nil, p.remember(thumbprint(1), "one more", now)); got != policy.Unavailable {
 		t.Errorf("got %v", got)
 	}
-	if err := p.remember(thumbprint(2), "another key has room", now); err != nil {
-		t.Error(err)
+	for n := range byte(3) {
+		for i := range maxProofs / 4 {
+			if err := p.remember(thumbprint(2+n), fmt.Sprint(i), now); err != nil {
+				t.Fatal(n, i, err) // another key has room
+			}
+		}
+	}
+	if got := outcome(nil, p.remember(thumbprint(9), "until all of it is used", now)); got != policy.Unavailable {
+		t.Errorf("got %v", got)
 	}
 	if got := outcome(nil, p.remember(thumbprint(1), "0", now.Add(time.Minute))); got != policy.Unauthenticated {
 		t.Errorf("got %v for a replay", got)

@@ -324,6 +324,15 @@ func TestKeysAreBoundToTheirAlgorithmUseAndIssuer(t *testing.T) {
 	expect(t, j, bearer(embedded.String()), policy.Unauthenticated)
 }
 
+func TestAnAlgorithmThatIsNotListedIsRefusedThoughTheIssuerHasAKeyForIt(t *testing.T) {
+	p := tokentest.New(issuer, keyOf("EdDSA", 1), keyOf("ES256", 1))
+	j := inline(t, p, func(c *Config) { c.Algorithms = []string{"EdDSA"} })
+	expect(t, j, bearer(p.Mint()), policy.Unauthenticated)
+	token := p.Token()
+	token.Key, token.Header = keyOf("EdDSA", 1), claims{"alg": "EdDSA"}
+	expect(t, j, bearer(token.String()), policy.Allow)
+}
+
 func TestSmallRSAKeysAreNotAccepted(t *testing.T) {
 	n := make([]byte, 128)
 	n[0], n[127] = 0x80, 1
