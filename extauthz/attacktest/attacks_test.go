@@ -6,13 +6,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/usher-authz/usher/extauthz/attacktest"
 )
 
 var (
-	file   = flag.String("attacks", "testdata/attacks.json", "the file of attacks")
+	file   = flag.String("attacks", own, "the file of attacks")
 	groups = flag.String("groups", "", "run just these groups, with commas between them")
 )
 
@@ -33,13 +34,26 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func load(t *testing.T) *attacktest.Suite {
-	t.Helper()
-	text, err := os.ReadFile(*file)
+// own is the file of this package: the one with the cases that the tests of the interpreter itself need.
+const own = "testdata/attacks.json"
+
+var loadOwn = sync.OnceValues(func() (*attacktest.Suite, error) { return read(own) })
+
+func read(name string) (*attacktest.Suite, error) {
+	text, err := os.ReadFile(name)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	suite, err := attacktest.Load(text)
+	return attacktest.Load(text)
+}
+
+// load returns a file of attacks; this package's own is read, and its keys are made, once.
+func load(t *testing.T, name string) *attacktest.Suite {
+	t.Helper()
+	suite, err := loadOwn()
+	if name != own {
+		suite, err = read(name)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +61,7 @@ func load(t *testing.T) *attacktest.Suite {
 }
 
 func TestAttacks(t *testing.T) {
-	suite := load(t)
+	suite := load(t, *file)
 	wanted := func(c *attacktest.Case) bool {
 		return *groups == "" || slices.Contains(strings.Split(*groups, ","), c.Group)
 	}

@@ -87,7 +87,7 @@ func (b *bent) fetch(address string) {
 }
 
 func TestFaultsAreSeen(t *testing.T) {
-	suite := load(t)
+	suite := load(t, own)
 	product := newProduct(t, suite)
 	outside := realTime(t, slack*60*time.Millisecond)
 	for _, fault := range []struct {
@@ -255,7 +255,7 @@ func realTime(t *testing.T, d time.Duration) func() {
 }
 
 func TestOrderIsSeen(t *testing.T) {
-	suite := load(t)
+	suite := load(t, own)
 	product := newProduct(t, suite)
 	// A gate that denies every second request.
 	start := func(s attacktest.Setup) (attacktest.Gate, error) {

@@ -84,6 +84,11 @@ func (c *Case) check(s *Suite) error {
 	if err := c.Request.check(s, c.Level); err != nil {
 		return fmt.Errorf("request: %w", err)
 	}
+	if c.After != nil {
+		if err := checkHits(c.After.HitsMax); err != nil {
+			return fmt.Errorf("after: %w", err)
+		}
+	}
 	if err := c.Expect.check(c.Level); err != nil {
 		return fmt.Errorf("expect: %w", err)
 	}
@@ -138,6 +143,16 @@ func (e *Expect) check(level string) error {
 	if len(e.Status) == 0 {
 		return errors.New("no status")
 	}
+	if err := checkHits(e.HitsMax); err != nil {
+		return err
+	}
+	for _, pairs := range [][][2]Value{e.BackendBody, e.BackendBodyNot, e.UpstreamBody} {
+		for _, p := range pairs {
+			if p[0].kind != '"' || p[0].text != "" && p[0].text[0] != '/' {
+				return fmt.Errorf("%s is no JSON pointer (RFC 6901)", p[0])
+			}
+		}
+	}
 	http := e.UpstreamHits != nil || e.UpstreamSaw != nil || e.UpstreamSawNot != nil || e.UpstreamBody != nil ||
 		e.UpstreamPathsOnly != nil || e.UpstreamSawHostNot != "" || e.ResetOK
 	if http && level != LevelHTTP {
@@ -148,6 +163,15 @@ func (e *Expect) check(level string) error {
 		e.BackendBodyContains != nil || e.BackendBodyUnique
 	if check && level != LevelCheck {
 		return errors.New("at level http upstream_* says what the backend must see")
+	}
+	return nil
+}
+
+func checkHits(most map[string]int) error {
+	for name := range most {
+		if !isEndpoint(name) {
+			return fmt.Errorf("hits_max of unknown endpoint %q", name)
+		}
 	}
 	return nil
 }

@@ -207,6 +207,9 @@ func (r *Recipe) check(s *Suite) error {
 	if err != nil {
 		return err
 	}
+	if full.key.absent() && full.raw.absent() && !full.sameAsCaseToken {
+		return errors.New("neither a key nor a raw text")
+	}
 	for _, p := range []part{full.header, full.claims} {
 		for _, list := range [][]member{p.set, p.prepend, p.append} {
 			for _, m := range list {

@@ -260,9 +260,7 @@ func (r *run) step(g *lab, vars *variables, c *Case, step *Step) error {
 		})
 	}
 	group.Wait()
-	for _, shot := range shots {
-		r.judge(c, shot, expect)
-	}
+	r.judge(c, shots, expect)
 	if expect.SameAnswerAs != "" {
 		return r.compare(g, c, request, shots[0], expect.SameAnswerAs)
 	}
@@ -287,25 +285,35 @@ func (r *run) send(a *seen, check *authv3.CheckRequest) {
 	a.err = proto.Unmarshal(wire, a.response)
 }
 
-func (r *run) judge(c *Case, a *seen, e *Expect) {
-	v := r.suite.judge(a, e, r.slack)
-	refused := v.status == http.StatusUnauthorized
-	for _, secret := range r.secrets.find(answerText(a.response), refused) {
-		v.problem("the answer holds %s", secret)
-	}
+// judge judges the answers to a step: each by itself, and what they and the log say for secrets.
+func (r *run) judge(c *Case, answers []*seen, e *Expect) {
+	var refused, other strings.Builder
 	text := r.journal.String()
-	for _, secret := range r.secrets.find(text[r.logged:], refused) {
-		v.problem("the log holds %s", secret)
+	for i, a := range answers {
+		v := r.suite.judge(a, e, r.slack)
+		r.result.Statuses = append(r.result.Statuses, v.status)
+		if v.status != e.Status[0] {
+			r.result.Preferred = false
+		}
+		told := &other
+		if v.status == http.StatusUnauthorized {
+			told = &refused
+		}
+		told.WriteString(answerText(a.response) + "\n")
+		if i == len(answers)-1 {
+			for _, secret := range slices.Concat(r.secrets.find(refused.String(), true), r.secrets.find(other.String(), false)) {
+				v.problem("the answer holds %s", secret)
+			}
+			for _, secret := range r.secrets.find(text[r.logged:], refused.Len() > 0) {
+				v.problem("the log holds %s", secret)
+			}
+		}
+		if len(v.problems) > 0 {
+			r.problem("\n- %s\nwhy:      %s\nrequest:  %s\nexpected: %s\ngot:      %s\nlog:      %s",
+				strings.Join(v.problems, "\n- "), c.Why, describe(a.request, c), e, show(a.response), short(lastLine(text)))
+		}
 	}
 	r.logged = len(text)
-	r.result.Statuses = append(r.result.Statuses, v.status)
-	if len(e.Status) > 0 && v.status != e.Status[0] {
-		r.result.Preferred = false
-	}
-	if len(v.problems) > 0 {
-		r.problem("\n%s\nwhy:      %s\nrequest:  %s\nexpected: %s\ngot:      %s\nlog:      %s",
-			"- "+strings.Join(v.problems, "\n- "), c.Why, describe(a.request, c), e, show(a.response), short(lastLine(text)))
-	}
 	r.judgeHits(c, e.HitsMax)
 }
 
