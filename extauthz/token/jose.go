@@ -225,13 +225,36 @@ func secretKey(secret []byte, algorithms []string) (*key, error) {
 func verifiers(algorithms []string) (map[string]jws.Verifier, error) {
 	out := make(map[string]jws.Verifier, len(algorithms))
 	for _, alg := range algorithms {
-		v, err := jws.NewVerifier(jwa.SignatureAlgorithm(alg))
-		if err != nil {
-			return nil, fmt.Errorf("no verifier for %q: %w", alg, err)
+		switch alg {
+		case "PS256":
+			out[alg] = pss{crypto.SHA256}
+		case "PS384":
+			out[alg] = pss{crypto.SHA384}
+		case "PS512":
+			out[alg] = pss{crypto.SHA512}
+		default:
+			v, err := jws.NewVerifier(jwa.SignatureAlgorithm(alg))
+			if err != nil {
+				return nil, fmt.Errorf("no verifier for %q: %w", alg, err)
+			}
+			out[alg] = v
 		}
-		out[alg] = v
 	}
 	return out, nil
+}
+
+// pss verifies PS256, PS384 and PS512. The salt must be as long as the hash (RFC 7518, section 3.5); jwx takes any length
+// (Wycheproof, json_web_signature, SaltLenChanged).
+type pss struct{ hash crypto.Hash }
+
+func (v pss) Verify(input, signature []byte, material any) error {
+	public, ok := material.(*rsa.PublicKey)
+	if !ok {
+		return errors.New("not an RSA key")
+	}
+	h := v.hash.New()
+	h.Write(input)
+	return rsa.VerifyPSS(public, v.hash, h.Sum(nil), signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 }
 
 // fits reports whether the key may verify signatures of that algorithm: by its type and curve, and by its own alg where

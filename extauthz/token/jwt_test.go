@@ -1,6 +1,9 @@
 package token
 
 import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -322,6 +325,34 @@ func TestKeysAreBoundToTheirAlgorithmUseAndIssuer(t *testing.T) {
 	expect(t, j, bearer(embedded.String()), policy.Unauthenticated)
 	delete(embedded.Header, "kid")
 	expect(t, j, bearer(embedded.String()), policy.Unauthenticated)
+}
+
+func TestASaltOfAnotherLengthThanTheHashIsRefused(t *testing.T) {
+	for alg, hash := range map[string]crypto.Hash{"PS256": crypto.SHA256, "PS384": crypto.SHA384, "PS512": crypto.SHA512} {
+		k := keyOf(alg, 1)
+		p := tokentest.New(issuer, k)
+		j := inline(t, p)
+		text := p.Mint()
+		input := text[:strings.LastIndexByte(text, '.')]
+		h := hash.New()
+		h.Write([]byte(input))
+		for _, salt := range []int{0, 1, 20, hash.Size() - 1, hash.Size(), hash.Size() + 1, 100} {
+			options := &rsa.PSSOptions{SaltLength: salt, Hash: hash}
+			if salt == 0 {
+				// Zero means as long as possible to the standard library.
+				options.SaltLength = rsa.PSSSaltLengthAuto
+			}
+			signature, err := k.Private.Sign(rand.Reader, h.Sum(nil), options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := policy.Unauthenticated
+			if salt == hash.Size() {
+				want = policy.Allow
+			}
+			expect(t, j, bearer(input+"."+tokentest.Base64(signature)), want)
+		}
+	}
 }
 
 func TestAnAlgorithmThatIsNotListedIsRefusedThoughTheIssuerHasAKeyForIt(t *testing.T) {
