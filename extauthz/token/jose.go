@@ -205,6 +205,9 @@ func checkRSA(m *rsa.PublicKey, parsed jwk.Key) error {
 	if bits := m.N.BitLen(); bits < minRSABits || bits > maxRSABits || m.N.Bit(0) == 0 {
 		return fmt.Errorf("the RSA modulus has %d bits, or is even", bits)
 	}
+	if fromInfineon(m.N) {
+		return errors.New("the RSA modulus is of a kind that can be factored")
+	}
 	public, ok := parsed.(jwk.RSAPublicKey)
 	if !ok {
 		return errors.New("the key cannot be read")

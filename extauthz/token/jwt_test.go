@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -370,6 +371,22 @@ func TestSmallRSAKeysAreNotAccepted(t *testing.T) {
 	keys, err := parseKeys([]byte(`{"keys":[{"kty":"RSA","kid":"w","alg":"RS256","e":"AQAB","n":"` + tokentest.Base64(n) + `"}]}`))
 	if err != nil || len(keys) != 0 {
 		t.Errorf("got %d keys, %v", len(keys), err)
+	}
+}
+
+func TestRSAKeysThatCanBeFactoredAreNotAccepted(t *testing.T) {
+	product := big.NewInt(1)
+	for p := int64(2); p <= 353; p++ {
+		if big.NewInt(p).ProbablyPrime(0) {
+			product.Mul(product, big.NewInt(p))
+		}
+	}
+	n := new(big.Int).Lsh(big.NewInt(1), 2047)
+	n.Sub(n, new(big.Int).Mod(n, product)).Add(n, product)
+	n.Add(n, new(big.Int).Exp(big.NewInt(65537), big.NewInt(1234), product))
+	keys, err := parseKeys([]byte(`{"keys":[{"kty":"RSA","e":"AQAB","n":"` + tokentest.Base64(n.Bytes()) + `"}]}`))
+	if n.BitLen() != 2048 || err != nil || len(keys) != 0 {
+		t.Errorf("%d bits, %d keys, %v", n.BitLen(), len(keys), err)
 	}
 }
 
