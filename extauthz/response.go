@@ -90,7 +90,7 @@ func (a *answer) encode() *authv3.CheckResponse {
 func (a *answer) allow() *authv3.CheckResponse {
 	ok := &authv3.OkHttpResponse{HeadersToRemove: a.remove}
 	for _, h := range a.set {
-		if h.Value == "" {
+		if h.Value == "" && !h.Keep {
 			ok.HeadersToRemove = append(ok.HeadersToRemove, h.Name)
 			continue
 		}

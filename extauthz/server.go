@@ -11,6 +11,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	"github.com/usher-authz/usher/envoy/edit"
@@ -66,13 +67,14 @@ type Server struct {
 	log    *zap.Logger
 	now    func() time.Time
 	most   int // bytes of a body
+	large  *semaphore.Weighted
 	panics atomic.Uint64
 	checks [16]atomic.Uint64 // by outcome
 }
 
 // New returns a server without a State.
 func New(o Options) *Server {
-	s := &Server{log: o.Logger, now: o.Now, most: o.MaxRequestBytes}
+	s := &Server{log: o.Logger, now: o.Now, most: o.MaxRequestBytes, large: semaphore.NewWeighted(largeAtOnce)}
 	if s.most <= 0 {
 		s.most = defaultRequestBytes
 	}
@@ -185,6 +187,13 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		if body, err = r.body(s.most); err != nil {
 			return fail(p, err)
 		}
+		if len(body) > largeBody {
+			release, err := s.admit(ctx, rec.start, len(body))
+			if err != nil {
+				return fail(p, err)
+			}
+			defer release()
+		}
 	}
 	ops, err := route.Operations(r.query, body)
 	if err != nil {
@@ -221,6 +230,25 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		}
 	}
 	return a
+}
+
+const (
+	// largeBody is from how many bytes on a body waits for its turn: smaller ones cost little, however many.
+	largeBody = 64 << 10
+	// largeAtOnce is how many bytes of large bodies are read at once, if not just one body.
+	largeAtOnce = 16 << 20
+)
+
+// admit waits until a large body may be read: a few of them would fill the memory, and keep every core busy after Envoy has
+// given up.
+func (s *Server) admit(ctx context.Context, start time.Time, size int) (release func(), err error) {
+	ctx, cancel := context.WithDeadline(ctx, budget(ctx, start))
+	defer cancel()
+	weight := int64(min(size, largeAtOnce))
+	if err := s.large.Acquire(ctx, weight); err != nil {
+		return nil, &policy.Refusal{Outcome: policy.Unavailable, Detail: "Too many large bodies at once.", RetryAfter: time.Second, Err: errors.New("too many large bodies at once")}
+	}
+	return func() { s.large.Release(weight) }, nil
 }
 
 // public lets a request pass without an identity, and without anything that looks like one.

@@ -46,6 +46,17 @@ func (p *Policy) Decide(facts Facts, ops []Operation) Decision {
 		return Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: err.Error()}
 	}
 	d.Headers = headers
+	for i := range ops {
+		if at := ops[i].HeadersAt; at != nil {
+			set := make([]EditMember, len(headers))
+			for j, h := range headers {
+				set[j] = EditMember{h.Name, h.Value}
+			}
+			if !d.edit(at, set) {
+				return Decision{Outcome: Forbidden, Detail: "Forbidden", Rule: d.Rule, Reason: "the identity headers contradict a stamp"}
+			}
+		}
+	}
 	return d.settle()
 }
 
@@ -378,7 +389,7 @@ func (p *Policy) identityHeaders(id *Identity) ([]Header, error) {
 			memo.err = fmt.Errorf("identity header %s: %w", h.name, err)
 			break
 		}
-		memo.headers[i] = Header{h.name, value}
+		memo.headers[i] = Header{Name: h.name, Value: value, Keep: p.keepEmpty && value == ""}
 	}
 	if memo.err != nil {
 		memo.headers = nil

@@ -34,8 +34,11 @@ type EditMember struct {
 	Value Value
 }
 
-// Header is a request header for the backend. An empty Value removes it.
-type Header struct{ Name, Value string }
+// Header is a request header for the backend. One with an empty Value is removed, unless Keep says to send it empty.
+type Header struct {
+	Name, Value string
+	Keep        bool
+}
 
 // pending is an operation that waits for its object.
 type pending struct {

@@ -125,7 +125,7 @@ func TestIdentityHeadersAreEachPolicysOwn(t *testing.T) {
 		}
 		wg.Go(func() {
 			d := p.Decide(Facts{Identity: id}, op)
-			if d.Outcome != Allow || len(d.Headers) != 1 || d.Headers[0] != (Header{want, "alice"}) {
+			if d.Outcome != Allow || len(d.Headers) != 1 || d.Headers[0] != (Header{Name: want, Value: "alice"}) {
 				t.Errorf("%v with %v, want %s", d.Outcome, d.Headers, want)
 			}
 		})

@@ -41,6 +41,9 @@ type Operation struct {
 	Narrows bool
 	// Empty is the answer of a search that finds nothing, such as "[]".
 	Empty string
+	// HeadersAt is where in the body the identity headers must stand too, as the backend does not look at the request's
+	// own there. Nil: nowhere.
+	HeadersAt []string
 	// Unfilterable says that no filter can be enforced here: a rule with one denies.
 	Unfilterable bool
 

@@ -14,6 +14,12 @@ type Preset struct {
 	Events map[string]map[string]Event
 	// RemoveHeaders are request headers that the backend must never get from a client, lower-case.
 	RemoveHeaders []string
+	// IdentityPrefix is what the name of an identity header must begin with, as the preset's routes refuse bodies that
+	// could stand in for such a header; empty: anything.
+	IdentityPrefix string
+	// RemembersHeaders says that the backend keeps the headers of one request for later ones: an identity header without a
+	// value is then sent empty, as leaving it out would mean whoever came before.
+	RemembersHeaders bool
 }
 
 // Event says what a rule can do to one resource:action beside allowing it.

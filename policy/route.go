@@ -45,7 +45,7 @@ func (r Route) Operations(query string, body []byte) ([]Operation, error) {
 // jsonFault says what is wrong with a JSON text without showing any of it.
 func jsonFault(err error) string {
 	text := err.Error()
-	for _, known := range []string{"duplicate", "UTF-8", "surrogate", "nested deeper", "EOF", "after the JSON value", "out of range"} {
+	for _, known := range []string{"duplicate", "UTF-8", "surrogate", "nested deeper", "more than", "EOF", "after the JSON value", "out of range"} {
 		if strings.Contains(text, known) {
 			return known
 		}

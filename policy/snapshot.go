@@ -24,10 +24,12 @@ type Policy struct {
 	ResourceURL  string // for challenges (RFC 9728, section 5.1)
 	ForwardToken bool
 
-	hosts   []string
-	routes  routeTree
-	rules   *rules
-	headers []headerSource
+	hosts     []string
+	routes    routeTree
+	rules     *rules
+	headers   []headerSource
+	keepEmpty bool   // the backend remembers headers: an empty one is sent
+	prefix    string // of every identity header
 	// remove holds request headers that a client must never get through, by their canonical name.
 	remove map[string]bool
 	always []string // the names of remove that are no identity header of this policy, sorted
@@ -195,6 +197,10 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 			problems = append(problems, Problem{Pos: h.Name.Pos, Found: fmt.Sprintf("header %q, which a backend would obey", name), Want: "a name of its own, such as x-user-id"})
 			continue
 		}
+		if !strings.HasPrefix(name, p.prefix) {
+			problems = append(problems, Problem{Pos: h.Name.Pos, Found: fmt.Sprintf("identity header %q", name), Want: fmt.Sprintf("a name that begins with %q", p.prefix), Hint: "a request's body could set what this backend keeps under any other name"})
+			continue
+		}
 		seen[name] = true
 		e, ps := c.compile(h.Value, wantString, true)
 		problems = append(problems, ps...)
@@ -228,6 +234,7 @@ func (p *Policy) compileAPI(source APISource, presets map[string]Preset) (map[st
 		if !ok {
 			return nil, append(problems, Problem{Pos: source.Preset.Pos, Found: fmt.Sprintf("unknown preset %q", source.Preset.Text), Want: oneOf(names(presets))})
 		}
+		p.keepEmpty, p.prefix = preset.RemembersHeaders, preset.IdentityPrefix
 		for _, name := range preset.RemoveHeaders {
 			p.remove[name] = true
 		}

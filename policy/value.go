@@ -18,13 +18,18 @@ type Value = any
 // that no reader behind Usher overflows.
 const maxDepth = 200
 
+// maxValues bounds how many values one text holds: a picture is one, and a body of nothing but small ones would take
+// fifty times its size in memory.
+const maxValues = 200_000
+
 // ParseValue reads one strict JSON text (I-JSON, RFC 7493: UTF-8 without a byte order mark, no duplicate names, no
 // lone surrogates, nothing after the value), so that no other reader can understand it differently. Numbers become
 // int64 or uint64 where they are integers of that range and written as such, else float64.
 func ParseValue(text []byte) (Value, error) {
 	d := jsontext.NewDecoder(bytes.NewBuffer(text), // read in place, and not changed
 		jsontext.AllowDuplicateNames(false), jsontext.AllowInvalidUTF8(false))
-	v, err := readValue(d, maxDepth)
+	left := maxValues
+	v, err := readValue(d, maxDepth, &left)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +42,10 @@ func ParseValue(text []byte) (Value, error) {
 	return v, nil
 }
 
-func readValue(d *jsontext.Decoder, depth int) (Value, error) {
+func readValue(d *jsontext.Decoder, depth int, left *int) (Value, error) {
+	if *left--; *left < 0 {
+		return nil, fmt.Errorf("more than %d values", maxValues)
+	}
 	if depth == 0 {
 		return nil, fmt.Errorf("nested deeper than %d", maxDepth)
 	}
@@ -59,7 +67,7 @@ func readValue(d *jsontext.Decoder, depth int) (Value, error) {
 	case '[':
 		list := []any{}
 		for d.PeekKind() != ']' {
-			v, err := readValue(d, depth-1)
+			v, err := readValue(d, depth-1, left)
 			if err != nil {
 				return nil, err
 			}
@@ -75,7 +83,7 @@ func readValue(d *jsontext.Decoder, depth int) (Value, error) {
 				return nil, err
 			}
 			key := name.String()
-			v, err := readValue(d, depth-1)
+			v, err := readValue(d, depth-1, left)
 			if err != nil {
 				return nil, err
 			}

@@ -73,7 +73,7 @@ func (r *rules) prove(v *verified, c *Credential, d *digest) error {
 		if c.Scheme != "DPoP" {
 			return badProof("the token is bound to a key, and the scheme is not DPoP")
 		}
-		return r.proofs.check(c, b.key, d, r.now())
+		return r.proofs.check(c, b.key, d, v.identity.Name, r.now())
 	}
 	return nil
 }

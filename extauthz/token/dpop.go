@@ -21,8 +21,9 @@ const (
 	maxProof = 8 << 10
 	// maxJTI bounds what a client may call a proof.
 	maxJTI = 256
-	// maxProofs bounds how many proofs are remembered for one lifetime; one key may have a quarter of them.
-	maxProofs = 1 << 17
+	// maxProofs bounds how many proofs are remembered for one lifetime, and maxUserProofs those of one user: a client
+	// makes as many keys as it likes, and must not take the room of everybody else.
+	maxProofs, maxUserProofs = 1 << 18, 1 << 14
 )
 
 // proofs checks DPoP proofs and remembers each for as long as it could be used again. It is safe for concurrent use. The
@@ -34,7 +35,7 @@ type proofs struct {
 	turned   time.Time            // when current began
 	current  map[proofID]struct{} // seen since then
 	previous map[proofID]struct{} // seen in the lifetime before it
-	perKey   map[proofID]int      // how many of current are of one key
+	perUser  map[proofID]int      // how many of current are of one user
 }
 
 // proofID is the first half of a SHA-256: a collision would only refuse a good proof.
@@ -43,8 +44,8 @@ type proofID [16]byte
 func newProofs(skew time.Duration) *proofs { return &proofs{skew: skew} }
 
 // check makes the checks of RFC 9449, section 4.3, in its order where the costs allow it. thumbprint is the token's jkt, d
-// the digest of the token.
-func (p *proofs) check(c *Credential, thumbprint []byte, d *digest, now time.Time) error {
+// the digest of the token, user whom it speaks for.
+func (p *proofs) check(c *Credential, thumbprint []byte, d *digest, user string, now time.Time) error {
 	if len(c.Proofs) != 1 { // check 1
 		return badProof("not just one DPoP header")
 	}
@@ -80,7 +81,7 @@ func (p *proofs) check(c *Credential, thumbprint []byte, d *digest, now time.Tim
 		return badProof("the proof's signature does not match")
 	}
 	jti, _ := t.claims["jti"].(string)
-	return p.remember(k.thumbprint, jti, now)
+	return p.remember(k.thumbprint, jti, user, now)
 }
 
 // claims makes the checks of RFC 9449, section 4.3, from the eighth on.
@@ -110,11 +111,12 @@ func (p *proofs) claims(claims map[string]any, c *Credential, d *digest, now tim
 
 // remember refuses a proof that was seen before (RFC 9449, section 11.1). Without room to remember it, it is refused as
 // our own fault: it could come again unnoticed.
-func (p *proofs) remember(thumbprint []byte, jti string, now time.Time) error {
+func (p *proofs) remember(thumbprint []byte, jti, user string, now time.Time) error {
 	h := sha256.New()
 	h.Write(thumbprint) // of one length, so that no other pair gives the same text
 	h.Write([]byte(jti))
-	id, of := proofID(h.Sum(nil)[:16]), proofID(thumbprint[:16])
+	name := sha256.Sum256([]byte(user))
+	id, of := proofID(h.Sum(nil)[:16]), proofID(name[:16])
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.turn(now)
@@ -124,14 +126,14 @@ func (p *proofs) remember(thumbprint []byte, jti string, now time.Time) error {
 	if _, ok := p.previous[id]; ok {
 		return badProof("the proof was used before")
 	}
-	if len(p.current) >= maxProofs || p.perKey[of] >= maxProofs/4 {
+	if len(p.current) >= maxProofs || p.perUser[of] >= maxUserProofs {
 		return &policy.Refusal{
 			Outcome: policy.Unavailable, Detail: "Too many proofs of possession.", RetryAfter: proofAge,
 			Err: errors.New("no room to remember another DPoP proof"),
 		}
 	}
 	p.current[id] = struct{}{}
-	p.perKey[of]++
+	p.perUser[of]++
 	return nil
 }
 
@@ -147,7 +149,7 @@ func (p *proofs) turn(now time.Time) {
 	default:
 		return
 	}
-	p.current, p.perKey, p.turned = map[proofID]struct{}{}, map[proofID]int{}, now
+	p.current, p.perUser, p.turned = map[proofID]struct{}{}, map[proofID]int{}, now
 }
 
 func proofAlgorithm(alg string) bool {

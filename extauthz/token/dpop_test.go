@@ -155,28 +155,29 @@ func TestProofsThatCannotBeRememberedAreOurOwnFault(t *testing.T) {
 	p := newProofs(30 * time.Second)
 	now := time.Now()
 	thumbprint := func(n byte) []byte { sum := sha256.Sum256([]byte{n}); return sum[:] }
-	for i := range maxProofs / 4 {
-		if err := p.remember(thumbprint(1), fmt.Sprint(i), now); err != nil {
+	user := func(n int) string { return fmt.Sprint("user ", n) }
+	for i := range maxUserProofs {
+		if err := p.remember(thumbprint(byte(i)), fmt.Sprint(i), user(0), now); err != nil {
 			t.Fatal(i, err)
 		}
 	}
-	if got := outcome(nil, p.remember(thumbprint(1), "one more", now)); got != policy.Unavailable {
+	if got := outcome(nil, p.remember(thumbprint(1), "one more, whatever the key", user(0), now)); got != policy.Unavailable {
 		t.Errorf("got %v", got)
 	}
-	for n := range byte(3) {
-		for i := range maxProofs / 4 {
-			if err := p.remember(thumbprint(2+n), fmt.Sprint(i), now); err != nil {
-				t.Fatal(n, i, err) // another key has room
+	for n := 1; n < maxProofs/maxUserProofs; n++ {
+		for i := range maxUserProofs {
+			if err := p.remember(thumbprint(1), fmt.Sprint(n, i), user(n), now); err != nil {
+				t.Fatal(n, i, err) // another user has room
 			}
 		}
 	}
-	if got := outcome(nil, p.remember(thumbprint(9), "until all of it is used", now)); got != policy.Unavailable {
+	if got := outcome(nil, p.remember(thumbprint(9), "until all of it is used", user(99), now)); got != policy.Unavailable {
 		t.Errorf("got %v", got)
 	}
-	if got := outcome(nil, p.remember(thumbprint(1), "0", now.Add(time.Minute))); got != policy.Unauthenticated {
+	if got := outcome(nil, p.remember(thumbprint(0), "0", user(0), now.Add(time.Minute))); got != policy.Unauthenticated {
 		t.Errorf("got %v for a replay", got)
 	}
-	if err := p.remember(thumbprint(1), "later", now.Add(3*time.Minute)); err != nil {
+	if err := p.remember(thumbprint(1), "later", user(0), now.Add(3*time.Minute)); err != nil {
 		t.Error(err)
 	}
 }

@@ -4,6 +4,9 @@ import "github.com/usher-authz/usher/policy"
 
 const noCron = "Cron not found"
 
+// cronConfig is where a cron's runs find who they are for: when they begin there is no request with headers.
+var cronConfig = []string{"config", "configurable"}
+
 func createCron(in policy.Input) ([]policy.Operation, error) {
 	threadID := in.Param("thread_id")
 	if threadID != "" {
@@ -41,6 +44,7 @@ func createCron(in policy.Input) ([]policy.Operation, error) {
 	ops := []policy.Operation{
 		{
 			Resource: "crons", Action: "create", Creates: true, Stamps: true, Metadata: metadata, BodyMetadata: md,
+			HeadersAt: cronConfig,
 			Value: map[string]any{
 				"payload": body, "schedule": body["schedule"], "cron_id": nil, "thread_id": threadValue, "user_id": nil,
 				"end_time": body["end_time"], "metadata": orEmpty(md),
@@ -125,5 +129,8 @@ func updateCron(in policy.Input) ([]policy.Operation, error) {
 		return nil, err
 	}
 	op.Stamps, op.Metadata, op.BodyMetadata = true, metadata, md
+	if body["config"] != nil {
+		op.HeadersAt = cronConfig
+	}
 	return []policy.Operation{op}, nil
 }

@@ -83,6 +83,8 @@ func member(body map[string]any, name string) (map[string]any, error) {
 //
 //   - langgraph_auth_* under config.configurable or context: without an Auth class the servers hand a client's own
 //     langgraph_auth_user to the graph.
+//   - x-* there: the servers copy the headers of that name to config.configurable, the identity headers among them, and a
+//     graph could not tell which is which.
 //   - a webhook: the server itself would call it, past the gate; a relative one, or one that resolves to the backend,
 //     acts on anybody's objects (PYSEC-2026-3857).
 //   - a thread_id inside a checkpoint or config that is not the path's: both servers spread it over the path's own id.
@@ -120,6 +122,9 @@ func guard(body map[string]any, thread string) error {
 		for name := range place {
 			if strings.HasPrefix(name, "langgraph_auth_") {
 				return forbidden("A request may not set langgraph_auth_* values.")
+			}
+			if len(name) > 1 && (name[0] == 'x' || name[0] == 'X') && (name[1] == '-' || name[1] == '_') {
+				return forbidden("A request may not set x-* values: the identity headers stand there.")
 			}
 		}
 		if prototype(place) {

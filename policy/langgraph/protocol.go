@@ -45,6 +45,8 @@ func threadCommand(in policy.Input) ([]policy.Operation, error) {
 		create := on("create_run", id, runValue(params, id, "create"))
 		create.MismatchDetail = noThreadOrRunable
 		create.Requires = []policy.Ref{create.Object}
+		// The JS server copies no headers to the config of these runs, and would take those of an earlier one.
+		create.HeadersAt = []string{"params", "config", "configurable"}
 		ops := []policy.Operation{read(id), create}
 		// The SDKs of protocol v2 write the name in camel case, and the servers read only that; to ask for the
 		// other spelling too costs nothing.

@@ -10,6 +10,8 @@ func Preset() policy.Preset {
 		// x-api-key is LangSmith's: the SDKs send it by themselves, and the backend has no use for it.
 		// x-tenant-id and x-service-key go with it (langgraph_api.auth.langsmith).
 		RemoveHeaders: []string{"x-api-key", "x-tenant-id", "x-service-key"},
+		// The servers copy x-* headers to the config of the run, and keep that in the thread for later runs.
+		IdentityPrefix: "x-", RemembersHeaders: true,
 	}
 }
 
