@@ -19,6 +19,7 @@ import (
 const (
 	startLimit = 60 * time.Second // for a part to become ready
 	stopLimit  = 10 * time.Second // for a part to end by itself, before it is killed
+	goneLimit  = 2 * time.Second  // for what was killed to be gone; an unreaped zombie stays
 	tailLines  = 40
 )
 
@@ -148,7 +149,10 @@ func (p *Part) end() {
 		case <-time.After(stopLimit):
 		}
 	}
-	_ = syscall.Kill(group, syscall.SIGKILL) // what is left of the group, often nothing
+	// What is left of the group, often nothing. Its ports are free once it is gone.
+	for begin := time.Now(); syscall.Kill(group, syscall.SIGKILL) == nil && time.Since(begin) < goneLimit; {
+		time.Sleep(5 * time.Millisecond)
+	}
 	<-p.done
 	p.cmd = nil
 }
