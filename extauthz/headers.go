@@ -18,7 +18,7 @@ type headers struct {
 	contentLength, contentEncoding, transferEncoding []string
 	partialBody                                      []string
 	requestID                                        string
-	contentType                                      bool
+	contentType, upgrade                             bool
 	odd                                              []string // names with other bytes than lower-case letters, digits and hyphens
 }
 
@@ -59,6 +59,9 @@ func (h *headers) note(name, text string, raw []byte) {
 		return
 	case "content-type":
 		h.contentType = true
+		return
+	case "upgrade":
+		h.upgrade = true
 		return
 	default:
 		return

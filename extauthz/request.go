@@ -281,6 +281,10 @@ func (r *request) body(most int) ([]byte, error) {
 		}
 	}
 	if len(body) == 0 {
+		// Envoy sends no body with a check of an upgrade, whatever the request has.
+		if r.headers.upgrade {
+			return nil, badRequest("An upgrade is not possible here.")
+		}
 		if len(r.headers.transferEncoding) > 0 {
 			return nil, tooLarge
 		}

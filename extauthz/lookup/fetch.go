@@ -33,6 +33,9 @@ func (c *Client) fetch(ctx context.Context, ref policy.Ref) (o policy.Object, si
 	}
 	defer response.Body.Close()
 	switch {
+	case strings.HasPrefix(strings.ToLower(response.Header.Get("Content-Type")), "text/html"):
+		// An ingress or a proxy on the way that knows no such host: its 404 says nothing about the object.
+		return o, 0, fmt.Errorf("%q answered %d with a page for people", c.base, response.StatusCode)
 	case response.StatusCode == http.StatusNotFound, response.StatusCode == http.StatusUnprocessableEntity:
 		// 422 is what LangGraph's Python server says of an id that it does not accept as one.
 		_, _ = io.CopyN(io.Discard, response.Body, 4<<10) // so that the connection can be used again

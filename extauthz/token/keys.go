@@ -152,10 +152,12 @@ func (s *keySource) run(ctx context.Context) {
 		return
 	}
 	uri, retry := "", retryFirst
+	var discovered time.Time
 	for onDemand := false; ; {
 		taken := s.take()
-		if !onDemand {
-			uri = "" // discover again: the issuer may have moved its keys
+		// Discover again: the issuer may have moved its keys. By the clock, as strangers can ask for fetches without end.
+		if now := s.now(); !onDemand || now.Sub(discovered) >= refreshEvery {
+			uri, discovered = "", now
 		}
 		next, err := s.attempt(ctx, uri)
 		uri = next

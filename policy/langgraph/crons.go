@@ -29,6 +29,9 @@ func createCron(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := threadMetadata(md); err != nil {
+		return nil, err
+	}
 	id, ok := body["assistant_id"].(string)
 	if !ok {
 		return nil, bad("assistant_id must be a string.")
@@ -119,6 +122,9 @@ func updateCron(in policy.Input) ([]policy.Operation, error) {
 	}
 	md, err := member(body, "metadata")
 	if err != nil {
+		return nil, err
+	}
+	if err := threadMetadata(md); err != nil {
 		return nil, err
 	}
 	op, err := onCron(in, "update", map[string]any{

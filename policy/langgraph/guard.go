@@ -50,7 +50,7 @@ func assistantID(id string) error {
 	}
 	// A UUID in another spelling would be another reading of the same assistant: Python drops hyphens anywhere, and takes
 	// a space or an underscore among the digits of what remains.
-	if hex := strings.ReplaceAll(strings.ToLower(id), "-", ""); len(hex) == 32 && strings.Trim(hex, "0123456789abcdef _") == "" {
+	if hex := strings.Replace(strings.ReplaceAll(strings.ToLower(id), "-", ""), "x", "0", 1); len(hex) == 32 && strings.Trim(hex, "0123456789abcdef _") == "" {
 		return bad("Invalid assistant_id: must be a UUID in lower case with hyphens.")
 	}
 	return nil
@@ -143,6 +143,15 @@ func guard(body map[string]any, thread string) error {
 	}
 	if body["webhook"] != nil {
 		return forbidden("Webhooks are not allowed here.")
+	}
+	return nil
+}
+
+// threadMetadata refuses the member of a thread's metadata that the Python server acts on: input.respond of protocol v2
+// runs the assistant that it names, whoever's that is. The servers write it themselves.
+func threadMetadata(md map[string]any) error {
+	if _, ok := md["assistant_id"]; ok {
+		return forbidden("assistant_id in metadata is the server's own mark.")
 	}
 	return nil
 }

@@ -186,6 +186,20 @@ func runOps(body map[string]any, threadID string, at []string, follows bool, ifN
 	if err != nil {
 		return nil, err
 	}
+	if err := threadMetadata(md); err != nil {
+		return nil, err
+	}
+	config, err := member(body, "config")
+	if err != nil {
+		return nil, err
+	}
+	more, err := member(config, "metadata") // the servers merge it into the metadata of a new thread
+	if err != nil {
+		return nil, err
+	}
+	if err := threadMetadata(more); err != nil {
+		return nil, err
+	}
 	id, ok := body["assistant_id"].(string)
 	if !ok {
 		return nil, bad("assistant_id must be a string.")

@@ -57,6 +57,9 @@ func createThread(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := threadMetadata(md); err != nil {
+		return nil, err
+	}
 	create := policy.Operation{
 		Resource: "threads", Action: "create", Creates: true, Stamps: true, Metadata: metadata, BodyMetadata: md,
 		Mismatch: policy.Conflict, MismatchDetail: threadExists,
@@ -156,6 +159,9 @@ func updateThread(in policy.Input) ([]policy.Operation, error) {
 	}
 	md, err := member(body, "metadata")
 	if err != nil {
+		return nil, err
+	}
+	if err := threadMetadata(md); err != nil {
 		return nil, err
 	}
 	op := on("update", id, map[string]any{"thread_id": id, "metadata": orEmpty(md)})
