@@ -152,3 +152,22 @@ spec:
 	s.Swap(state)
 	return s
 }
+
+// A body that was decided on reaches the backend as JSON, whatever type the client gave it: the JS server takes a body of
+// another type for an empty one, and an edit would be lost with it.
+func TestA_body_that_was_decided_on_is_JSON_for_the_backend_too(t *testing.T) {
+	m := newMinter(t, "ES256")
+	s := conformanceServer(t, m, "../policy/langgraph/testdata/cases/p2.yaml", objects{})
+	for _, body := range []string{`{}`, `{"metadata":{"owner":"johndoe"}}`, ``} {
+		list := &corev3.HeaderMap{Headers: []*corev3.HeaderValue{
+			{Key: "authorization", RawValue: []byte("Bearer " + m.mint(t, map[string]any{"sub": "johndoe", "scope": "me"}))},
+			{Key: "content-type", RawValue: []byte("foo/bar")},
+		}}
+		r := do(t, s, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{
+			Http: &authv3.AttributeContext_HttpRequest{Method: "POST", Path: "/threads/search", Host: "agents.test", HeaderMap: list, RawBody: []byte(body)},
+		}}})
+		if got := headerOf(r.GetOkResponse().GetHeaders(), "content-type"); statusOf(r) != 200 || got != "application/json" {
+			t.Errorf("body %q: %d with content-type %q, want 200 with application/json", body, statusOf(r), got)
+		}
+	}
+}

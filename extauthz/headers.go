@@ -18,7 +18,7 @@ type headers struct {
 	contentLength, contentEncoding, transferEncoding []string
 	partialBody                                      []string
 	requestID                                        string
-	contentType, upgrade                             bool
+	upgrade                                          bool
 	odd                                              []string // names with other bytes than lower-case letters, digits and hyphens
 }
 
@@ -56,9 +56,6 @@ func (h *headers) note(name, text string, raw []byte) {
 		to = &h.partialBody
 	case "x-request-id":
 		h.requestID = valueOf(text, raw)
-		return
-	case "content-type":
-		h.contentType = true
 		return
 	case "upgrade":
 		h.upgrade = true

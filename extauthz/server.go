@@ -225,9 +225,12 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		}
 		rec.edited = true
 		a.edit = edit.Metadata(r.target, edited)
-		if !r.headers.contentType {
-			a.set = append(a.set[:len(a.set):len(a.set)], policy.Header{Name: "content-type", Value: "application/json"})
-		}
+		body = edited
+	}
+	if len(body) > 0 {
+		// The backend must read the body as it was read here: LangGraph's JS server takes one of another type for an
+		// empty one, and would search without the filter that narrows it.
+		a.set = append(a.set[:len(a.set):len(a.set)], policy.Header{Name: "content-type", Value: "application/json"})
 	}
 	return a
 }

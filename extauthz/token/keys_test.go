@@ -386,3 +386,27 @@ func TestOneBadKeyDoesNotSpoilTheOthers(t *testing.T) {
 		expect(t, running(t, p), bearer(p.Mint()), policy.Allow)
 	})
 }
+
+// Strangers who name unknown keys, one in each interval, must not keep Usher from reading the discovery document again.
+func TestUnknownKeysDoNotKeepDiscoveryFromBeingRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		withdrawn, fresh := keyOf("ES256", 1), keyOf("ES256", 2)
+		p := tokentest.New(issuer, withdrawn)
+		j := running(t, p)
+		// The issuer moves its keys, and the old document is still served.
+		p.Say(tokentest.Discovery, tokentest.Answer{Body: `{"issuer":"` + issuer + `","jwks_uri":"` + issuer + `/jwks2"}`})
+		p.Say("/jwks2", tokentest.Answer{Body: string(tokentest.New(issuer, fresh).Set())})
+		stranger := tokentest.New(issuer, keyOf("ES256", 3))
+		for range 5 {
+			time.Sleep(4 * time.Minute)
+			_, _ = j.Verify(t.Context(), bearer(stranger.Mint()))
+			synctest.Wait()
+		}
+		if got := verify(j, bearer(p.Mint())); got != policy.Unauthenticated {
+			t.Errorf("a token of the withdrawn key: %v", got)
+		}
+		if got := verify(j, bearer(tokentest.New(issuer, fresh).Mint())); got != policy.Allow {
+			t.Errorf("a token of the new key: %v", got)
+		}
+	})
+}
