@@ -143,6 +143,15 @@ func (r reply) object(t *testing.T) map[string]any {
 	return o
 }
 
+func (r reply) list(t *testing.T) []any {
+	t.Helper()
+	var out []any
+	if err := json.Unmarshal([]byte(r.body), &out); err != nil {
+		t.Fatalf("the answer is no JSON list: %v", err)
+	}
+	return out
+}
+
 var client = &http.Client{
 	Transport:     &http.Transport{MaxIdleConnsPerHost: 8},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
