@@ -30,8 +30,14 @@ build: ## Write bin/usher
 .PHONY: test
 test: fmt vet ## Everything: formatting, vet, unit tests with the race detector, end-to-end tests with the real parts
 	@echo '== unit tests, with the race detector'
-	$(GO) test -race -timeout 15m $(ARGS) ./...
+	$(GO) test -race -timeout 15m $(ARGS) $$($(GO) list ./... | grep -v /extauthz/attacktest$$)
+	@$(MAKE) attacks
 	@$(MAKE) e2e
+
+.PHONY: attacks
+attacks: ## The attack cases, with the table of groups (ATTACKS='-attacks FILE -groups a,b')
+	@echo '== attack cases, with the race detector'
+	$(GO) test -race -count=1 -timeout 15m -v ./extauthz/attacktest $(ATTACKS) | grep -Ev '^ *(=== |--- PASS)'
 
 .PHONY: race
 race: ## The unit tests with the race detector, offline
