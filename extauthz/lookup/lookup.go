@@ -20,10 +20,10 @@ type Config struct {
 	Transport  http.RoundTripper // nil: one of its own, without a proxy from the environment
 	Now        func() time.Time  // nil: time.Now
 	TTL        time.Duration     // how old metadata may be; 0: 5 s
-	Timeout    time.Duration     // of one look-up; 0: 120 ms, below Envoy's 200 ms
+	Timeout    time.Duration     // of one look-up; 0: 1 s. A caller waits no longer than its own context
 	MaxEntries int               // how many objects are kept; 0: 10,000
 	MaxMemory  int               // about how many bytes they take; 0: 16 MiB
-	MaxBytes   int64             // of an answer, in which the metadata must stand; 0: 4 MiB
+	MaxBytes   int64             // of an answer, in which the metadata must stand; 0: 8 MiB, twice the largest body by default
 	Parallel   int               // look-ups under way at once; 0: 64
 	Queue      int               // look-ups that wait for their turn; 0: 1,024
 }
@@ -68,10 +68,10 @@ func New(c Config) (*Client, error) {
 		c.Now = time.Now
 	}
 	orElse(&c.TTL, 5*time.Second)
-	orElse(&c.Timeout, 120*time.Millisecond)
+	orElse(&c.Timeout, time.Second)
 	orElse(&c.MaxEntries, 10_000)
 	orElse(&c.MaxMemory, 16<<20)
-	orElse(&c.MaxBytes, 4<<20)
+	orElse(&c.MaxBytes, 8<<20)
 	orElse(&c.Parallel, 64)
 	orElse(&c.Queue, 1024)
 	if c.Transport == nil {

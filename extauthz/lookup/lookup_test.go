@@ -58,7 +58,7 @@ func owned(owner string) func(*http.Request) (*http.Response, error) {
 
 func start(t testing.TB, b *backend, change ...func(*Config)) *Client {
 	t.Helper()
-	config := Config{BackendURL: "http://backend:8000", Transport: b}
+	config := Config{BackendURL: "http://backend:8000", Transport: b, Timeout: 120 * time.Millisecond, MaxBytes: 4 << 20}
 	for _, f := range change {
 		f(&config)
 	}
