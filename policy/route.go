@@ -24,8 +24,10 @@ func (r Route) Operations(query string, body []byte) ([]Operation, error) {
 	}
 	in := Input{params: r.params}
 	var err error
-	if in.Query, err = parseQuery(query); err != nil {
-		return nil, err
+	if r.route.readsQuery {
+		if in.Query, err = parseQuery(query); err != nil {
+			return nil, err
+		}
 	}
 	if r.NeedsBody && len(body) > 0 {
 		if in.Body, err = ParseValue(body); err != nil {
@@ -57,6 +59,7 @@ type compiledRoute struct {
 	method, path string
 	public       bool
 	needsBody    bool
+	readsQuery   bool     // operations may depend on it
 	names        []string // of its parameters, in order
 	operations   func(Input) ([]Operation, error)
 }

@@ -239,7 +239,7 @@ func (p *Policy) compileAPI(source APISource, presets map[string]Preset) (map[st
 			p.remove[name] = true
 		}
 		for _, r := range preset.Routes {
-			add(&compiledRoute{method: r.Method, path: r.Path, public: r.Public, needsBody: r.NeedsBody, operations: r.Map}, source.Preset.Pos)
+			add(&compiledRoute{method: r.Method, path: r.Path, public: r.Public, needsBody: r.NeedsBody, readsQuery: true, operations: r.Map}, source.Preset.Pos)
 		}
 		for _, r := range source.Public {
 			problems = append(problems, checkMethod(r.Method)...)
@@ -271,9 +271,12 @@ func (p *Policy) compileAPI(source APISource, presets map[string]Preset) (map[st
 		events[resource][action] = Event{}
 		route := &compiledRoute{method: r.Method.Text, path: r.Path.Text}
 		route.operations = func(in Input) ([]Operation, error) {
-			value := make(map[string]any, len(in.params))
-			for _, p := range in.params {
-				value[p.name] = p.value
+			var value map[string]any
+			if len(in.params) > 0 {
+				value = make(map[string]any, len(in.params))
+				for _, p := range in.params {
+					value[p.name] = p.value
+				}
 			}
 			return []Operation{{Resource: resource, Action: action, Value: value, Unfilterable: true}}, nil
 		}
