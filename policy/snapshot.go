@@ -210,6 +210,11 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 		p.headers = append(p.headers, headerSource{name, e})
 		p.remove[name] = true
 	}
+	if p.Shadow {
+		warnings = append(warnings, Problem{
+			Pos: source.Pos, Found: fmt.Sprintf("Shadow policy %q is checked, and strips its identity headers, but what it would decide is not recorded yet", p.Name),
+		})
+	}
 	slices.SortFunc(p.headers, func(a, b headerSource) int { return strings.Compare(a.name, b.name) })
 	return p, problems, warnings
 }
