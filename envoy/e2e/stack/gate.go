@@ -17,17 +17,32 @@ type Gate struct {
 	Usher *Part
 	Envoy *Part
 
-	// URL is where clients go.
-	URL string
+	// URL is where clients go, and Address its host and port.
+	URL     string
+	Address string
 	// Manifest is the path of the policy, which may be rewritten while usher runs.
 	Manifest string
 	// UsherAdmin is the URL of usher's /healthz, /readyz and /metrics, EnvoyAdmin that of Envoy's admin pages.
 	UsherAdmin string
 	EnvoyAdmin string
 
+	// EnvoyArgs are further arguments of `usher envoy`. A copy of a gate may change them before its WithEnvoy.
+	EnvoyArgs []string
+	// Ping is what Ready tries until it succeeds. Default: GET /ok is answered 200.
+	Ping func(context.Context, *Gate) error
+
 	stack *Stack
 	name  string
 	grpc  string // usher's ext_authz address
+}
+
+// GateOptions are what is particular to a gate. Manifests are needed.
+type GateOptions struct {
+	Manifests string
+	UsherArgs []string // further arguments of `usher serve`
+	UsherEnv  []string // further variables of its environment
+	EnvoyArgs []string // see Gate
+	Ping      func(context.Context, *Gate) error
 }
 
 // NewGate starts a gate before a backend, with the example's policy. The name is for log files.
@@ -41,7 +56,12 @@ func (s *Stack) NewGate(ctx context.Context, name, backend string) (*Gate, error
 
 // NewGateWith is NewGate with manifests of one's own.
 func (s *Stack) NewGateWith(ctx context.Context, name, manifests string) (*Gate, error) {
-	g, err := s.NewGateNotReady(ctx, name, manifests)
+	return s.NewGateAs(ctx, name, GateOptions{Manifests: manifests})
+}
+
+// NewGateAs is NewGate with all of one's own.
+func (s *Stack) NewGateAs(ctx context.Context, name string, o GateOptions) (*Gate, error) {
+	g, err := s.newGate(ctx, name, o)
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +70,10 @@ func (s *Stack) NewGateWith(ctx context.Context, name, manifests string) (*Gate,
 
 // NewGateNotReady is NewGateWith for a backend that may not be there: it does not wait for an answer of it.
 func (s *Stack) NewGateNotReady(ctx context.Context, name, manifests string) (*Gate, error) {
+	return s.newGate(ctx, name, GateOptions{Manifests: manifests})
+}
+
+func (s *Stack) newGate(ctx context.Context, name string, o GateOptions) (*Gate, error) {
 	addresses, err := freeAddresses(2)
 	if err != nil {
 		return nil, err
@@ -57,17 +81,20 @@ func (s *Stack) NewGateNotReady(ctx context.Context, name, manifests string) (*G
 	g := &Gate{
 		Manifest:   filepath.Join(s.Dir, name+".yaml"),
 		UsherAdmin: "http://" + addresses[1],
+		EnvoyArgs:  o.EnvoyArgs,
+		Ping:       o.Ping,
 		stack:      s,
 		name:       name,
 		grpc:       addresses[0],
 	}
-	if err := os.WriteFile(g.Manifest, []byte(manifests), 0o600); err != nil {
+	if err := os.WriteFile(g.Manifest, []byte(o.Manifests), 0o600); err != nil {
 		return nil, err
 	}
 	g.Usher = s.part(&Part{
 		Name: "usher-" + name,
-		command: []string{s.Usher, "serve", "--config", g.Manifest, "--grpc-address", g.grpc,
-			"--admin-address", addresses[1], "--log-level", "info", "--log-format", "json"},
+		command: append([]string{s.Usher, "serve", "--config", g.Manifest, "--grpc-address", g.grpc,
+			"--admin-address", addresses[1], "--log-level", "info", "--log-format", "json"}, o.UsherArgs...),
+		env:   o.UsherEnv,
 		ready: answers200(g.UsherAdmin + "/readyz"),
 	})
 	s.say("usher (%s) starts at %s", name, g.grpc)
@@ -113,7 +140,7 @@ func (g *Gate) addEnvoy(ctx context.Context, name string, edit func(map[string]a
 	if err := os.WriteFile(file, bootstrap, 0o600); err != nil {
 		return err
 	}
-	g.URL, g.EnvoyAdmin = "http://"+addresses[0], "http://"+addresses[1]
+	g.Address, g.URL, g.EnvoyAdmin = addresses[0], "http://"+addresses[0], "http://"+addresses[1]
 	g.Envoy = g.stack.part(&Part{
 		Name:    name,
 		command: []string{g.stack.tools.envoy, "-c", file, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warn"},
@@ -123,12 +150,16 @@ func (g *Gate) addEnvoy(ctx context.Context, name string, edit func(map[string]a
 	return g.Envoy.Start(ctx)
 }
 
-// Ready returns when a public route is answered through the gate: Envoy has found usher and the backend.
+// Ready returns when Ping succeeds, by default when a public route is answered through the gate: Envoy has found usher
+// and the backend.
 func (g *Gate) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	ready := answers200(g.URL + "/ok")
-	if err := poll(ctx, func() error { return ready(ctx) }); err != nil {
+	ready := g.Ping
+	if ready == nil {
+		ready = func(ctx context.Context, g *Gate) error { return answers200(g.URL + "/ok")(ctx) }
+	}
+	if err := poll(ctx, func() error { return ready(ctx, g) }); err != nil {
 		return fmt.Errorf("reach the backend through %s: %w\n%s\n%s", g.Envoy.Name, err, g.Usher.Tail(), g.Envoy.Tail())
 	}
 	return nil
@@ -136,8 +167,9 @@ func (g *Gate) Ready(ctx context.Context) error {
 
 // Bootstrap returns what `usher envoy` writes for this gate and these two addresses.
 func (g *Gate) Bootstrap(ctx context.Context, listen, admin string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, g.stack.Usher, "envoy", "--config", g.Manifest, "--format", "bootstrap", //nolint:gosec // our own binary
-		"--listen-address", listen, "--usher-address", g.grpc, "--envoy-admin-address", admin)
+	args := append([]string{"envoy", "--config", g.Manifest, "--format", "bootstrap",
+		"--listen-address", listen, "--usher-address", g.grpc, "--envoy-admin-address", admin}, g.EnvoyArgs...)
+	cmd := exec.CommandContext(ctx, g.stack.Usher, args...) //nolint:gosec // our own binary
 	cmd.Env = environment(g.stack.Dir)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
