@@ -50,7 +50,11 @@ unit: ## The unit tests without it, the quickest
 .PHONY: e2e
 e2e: tools ## The end-to-end tests: real Envoy, OpenID provider, LangGraph server and its JavaScript client
 	@echo '== end-to-end tests, with the race detector'
-	cd envoy/e2e && $(GO) test -race -count=1 -p 1 -timeout 15m $(E2E) ./...
+	cd envoy/e2e && $(GO) test -race -count=1 -p 1 -timeout 15m $(if $(E2E),$(E2E),-skip '^TestAttack') ./...
+ifeq ($(E2E),)
+	@echo '== attack cases of level http, through a real Envoy'
+	cd envoy/e2e && $(GO) test -race -count=1 -timeout 15m -v -run '^TestAttack' . | grep -Ev '^ *(=== |--- PASS)'
+endif
 
 .PHONY: demo
 demo: tools ## The story of Alice and Bob, told on the real parts (KEEP=1 leaves them up)

@@ -12,7 +12,7 @@ import (
 const (
 	// logBuffer and logFlush trade a moment's delay for far fewer writes: there is a record of every decision.
 	logBuffer = 64 << 10
-	logFlush  = 100 * time.Millisecond
+	logFlush  = 100 * time.Millisecond // at debug level nothing waits
 )
 
 // newLogger makes the log of serve. Nothing is sampled: a decision without a record would be one that nobody can
@@ -42,6 +42,11 @@ func newLogger(w io.Writer, level, format string) (*zap.Logger, func(), error) {
 		encoder = zapcore.NewConsoleEncoder(c)
 	default:
 		return nil, nil, fmt.Errorf("--log-format %q: expected json or console", format)
+	}
+	if l == zapcore.DebugLevel {
+		// Whoever looks this closely wants each line at once.
+		direct := zapcore.Lock(zapcore.AddSync(w))
+		return zap.New(zapcore.NewCore(encoder, direct, l), zap.ErrorOutput(direct)), func() {}, nil
 	}
 	buffered := &zapcore.BufferedWriteSyncer{WS: zapcore.Lock(zapcore.AddSync(w)), Size: logBuffer, FlushInterval: logFlush}
 	log := zap.New(zapcore.NewCore(encoder, buffered, l), zap.ErrorOutput(zapcore.Lock(zapcore.AddSync(w))))
