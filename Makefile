@@ -53,7 +53,7 @@ e2e: tools ## The end-to-end tests: real Envoy, OpenID provider, LangGraph serve
 	cd envoy/e2e && $(GO) test -race -count=1 -p 1 -timeout 15m $(if $(E2E),$(E2E),-skip '^TestAttack') ./...
 ifeq ($(E2E),)
 	@echo '== attack cases of level http, through a real Envoy'
-	cd envoy/e2e && $(GO) test -race -count=1 -timeout 15m -v -run '^TestAttack' . | grep -Ev '^ *(=== |--- PASS)'
+	cd envoy/e2e && $(GO) test -race -count=1 -timeout 15m -v -run '^TestAttack' . | grep -Ev '^ *(=== |--- PASS|attacks_test.go:[0-9]+: status )'
 endif
 
 .PHONY: demo
