@@ -7,8 +7,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/sha512"
+	_ "crypto/sha256" // for crypto.Hash
+	_ "crypto/sha512"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -32,10 +32,9 @@ func newMinter(t testing.TB, alg string) *minter {
 	m := &minter{alg: alg}
 	var err error
 	switch alg {
-	case "ES256":
-		m.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case "ES384":
-		m.key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case "ES256", "ES384", "ES512":
+		curve := map[string]elliptic.Curve{"ES256": elliptic.P256(), "ES384": elliptic.P384(), "ES512": elliptic.P521()}[alg]
+		m.key, err = ecdsa.GenerateKey(curve, rand.Reader)
 	case "EdDSA":
 		_, m.key, err = ed25519.GenerateKey(rand.Reader)
 	default:
@@ -90,14 +89,16 @@ func (m *minter) mint(t testing.TB, change map[string]any) string {
 		t.Fatal(err)
 	}
 	input := b64([]byte(fmt.Sprintf(`{"alg":%q,"typ":"JWT","kid":"k"}`, m.alg))) + "." + b64(payload)
-	hash, digest := crypto.SHA256, sha256.Sum256([]byte(input))
-	sum := digest[:]
-	switch m.alg {
-	case "ES384":
-		wide := sha512.Sum384([]byte(input))
-		hash, sum = crypto.SHA384, wide[:]
-	case "EdDSA":
-		hash, sum = crypto.Hash(0), []byte(input)
+	hash := map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}[m.alg[2:]]
+	sum := []byte(input)
+	if hash != 0 { // EdDSA signs the text itself
+		h := hash.New()
+		h.Write(sum)
+		sum = h.Sum(nil)
+	}
+	var options crypto.SignerOpts = hash
+	if m.alg[:2] == "PS" {
+		options = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}
 	}
 	var signature []byte
 	if k, ok := m.key.(*ecdsa.PrivateKey); ok {
@@ -107,7 +108,7 @@ func (m *minter) mint(t testing.TB, change map[string]any) string {
 		}
 		size := (k.Curve.Params().BitSize + 7) / 8
 		signature = append(r.FillBytes(make([]byte, size)), s.FillBytes(make([]byte, size))...)
-	} else if signature, err = m.key.Sign(rand.Reader, sum, hash); err != nil {
+	} else if signature, err = m.key.Sign(rand.Reader, sum, options); err != nil {
 		t.Fatal(err)
 	}
 	return input + "." + b64(signature)

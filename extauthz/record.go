@@ -15,7 +15,6 @@ type record struct {
 	policy     string
 	route      string
 	method     string
-	path       string // without query
 	host       string
 	operations []policy.Operation
 	rule       policy.RuleRef

@@ -143,7 +143,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		return fail(nil, &policy.Refusal{Outcome: policy.Unavailable, Detail: "Not ready.", Err: errors.New("no policies yet")})
 	}
 	r, err := decode(check)
-	rec.host, rec.method, rec.path = r.host, r.method, r.path
+	rec.host, rec.method = r.host, r.method
 	rec.requestID = r.headers.requestID
 	if err != nil {
 		return fail(nil, err)
