@@ -27,11 +27,8 @@ func assistant(in policy.Input) (string, map[string]any, error) {
 	if err := assistantID(id); err != nil {
 		return "", nil, err
 	}
-	body, err := object(in.Body)
-	if err != nil {
-		return "", nil, err
-	}
-	return id, body, guard(body, "")
+	body, err := guarded(in, "")
+	return id, body, err
 }
 
 func onAssistant(action, id string, value map[string]any) policy.Operation {
@@ -47,19 +44,13 @@ func assistantValue(body map[string]any, id any, md map[string]any, name any) ma
 }
 
 func createAssistant(in policy.Input) ([]policy.Operation, error) {
-	body, err := object(in.Body)
+	body, err := guarded(in, "")
 	if err != nil {
 		return nil, err
 	}
-	if err := guard(body, ""); err != nil {
-		return nil, err
-	}
-	md, err := member(body, "metadata")
+	md, err := assistantMetadata(body)
 	if err != nil {
 		return nil, err
-	}
-	if _, ok := md["created_by"]; ok {
-		return nil, forbidden("created_by is the server's own mark.")
 	}
 	op := policy.Operation{
 		Resource: "assistants", Action: "create", Creates: true, Stamps: true, Metadata: metadata, BodyMetadata: md,
@@ -122,12 +113,9 @@ func updateAssistant(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	md, err := member(body, "metadata")
+	md, err := assistantMetadata(body)
 	if err != nil {
 		return nil, err
-	}
-	if _, ok := md["created_by"]; ok {
-		return nil, forbidden("created_by is the server's own mark.")
 	}
 	op := onAssistant("update", id, assistantValue(body, id, md, nil))
 	op.Stamps, op.Metadata, op.BodyMetadata = true, metadata, md

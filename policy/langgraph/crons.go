@@ -25,11 +25,8 @@ func createCron(in policy.Input) ([]policy.Operation, error) {
 	if id := body["thread_id"]; id != nil && (threadID == "" || id != any(threadID)) {
 		return nil, forbidden("The body names another thread than the path.")
 	}
-	md, err := member(body, "metadata")
+	md, err := threadMetadata(body)
 	if err != nil {
-		return nil, err
-	}
-	if err := threadMetadata(md); err != nil {
 		return nil, err
 	}
 	id, ok := body["assistant_id"].(string)
@@ -109,22 +106,16 @@ func cron(action string) func(policy.Input) ([]policy.Operation, error) {
 }
 
 func updateCron(in policy.Input) ([]policy.Operation, error) {
-	body, err := object(in.Body)
+	body, err := guarded(in, "")
 	if err != nil {
-		return nil, err
-	}
-	if err := guard(body, ""); err != nil {
 		return nil, err
 	}
 	// The body is merged into the payload of runs to come; what those run, and where, was asked for at the create.
 	if body["assistant_id"] != nil || body["thread_id"] != nil {
 		return nil, forbidden("A cron keeps its assistant and its thread.")
 	}
-	md, err := member(body, "metadata")
+	md, err := threadMetadata(body)
 	if err != nil {
-		return nil, err
-	}
-	if err := threadMetadata(md); err != nil {
 		return nil, err
 	}
 	op, err := onCron(in, "update", map[string]any{

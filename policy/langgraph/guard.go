@@ -147,13 +147,36 @@ func guard(body map[string]any, thread string) error {
 	return nil
 }
 
-// threadMetadata refuses the member of a thread's metadata that the Python server acts on: input.respond of protocol v2
-// runs the assistant that it names, whoever's that is. The servers write it themselves.
-func threadMetadata(md map[string]any) error {
-	if _, ok := md["assistant_id"]; ok {
-		return forbidden("assistant_id in metadata is the server's own mark.")
+// guarded reads a body that must be an object, and has it guarded.
+func guarded(in policy.Input, thread string) (map[string]any, error) {
+	body, err := object(in.Body)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	return body, guard(body, thread)
+}
+
+// threadMetadata reads the metadata that becomes a thread's. It refuses the member that the Python server acts on:
+// input.respond of protocol v2 runs the assistant that it names, whoever's that is. The servers write it themselves.
+func threadMetadata(body map[string]any) (map[string]any, error) {
+	return metadataWithout(body, "assistant_id")
+}
+
+// assistantMetadata reads the metadata that becomes an assistant's. It refuses the mark of those that the server made,
+// which everybody may run.
+func assistantMetadata(body map[string]any) (map[string]any, error) {
+	return metadataWithout(body, "created_by")
+}
+
+func metadataWithout(body map[string]any, mark string) (map[string]any, error) {
+	md, err := member(body, "metadata")
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := md[mark]; ok {
+		return nil, forbidden("%s in metadata is the server's own mark.", mark)
+	}
+	return md, nil
 }
 
 func prototype(object map[string]any) bool {

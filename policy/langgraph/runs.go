@@ -182,22 +182,15 @@ func runValue(body map[string]any, thread any, ifNotExists string) map[string]an
 
 // runOps are the events of one run whose body stands at `at`.
 func runOps(body map[string]any, threadID string, at []string, follows bool, ifNotExists string) ([]policy.Operation, error) {
-	md, err := member(body, "metadata")
+	md, err := threadMetadata(body)
 	if err != nil {
-		return nil, err
-	}
-	if err := threadMetadata(md); err != nil {
 		return nil, err
 	}
 	config, err := member(body, "config")
 	if err != nil {
 		return nil, err
 	}
-	more, err := member(config, "metadata") // the servers merge it into the metadata of a new thread
-	if err != nil {
-		return nil, err
-	}
-	if err := threadMetadata(more); err != nil {
+	if _, err := threadMetadata(config); err != nil { // the servers merge it into the metadata of a new thread
 		return nil, err
 	}
 	id, ok := body["assistant_id"].(string)
@@ -269,11 +262,8 @@ func createRun(follows bool) func(policy.Input) ([]policy.Operation, error) {
 
 func createStatelessRun(follows bool) func(policy.Input) ([]policy.Operation, error) {
 	return func(in policy.Input) ([]policy.Operation, error) {
-		body, err := object(in.Body)
+		body, err := guarded(in, "")
 		if err != nil {
-			return nil, err
-		}
-		if err := guard(body, ""); err != nil {
 			return nil, err
 		}
 		if body["thread_id"] != nil {

@@ -29,11 +29,8 @@ func thread(in policy.Input) (string, map[string]any, error) {
 	if err := uuid("thread_id", id); err != nil {
 		return "", nil, err
 	}
-	body, err := object(in.Body)
-	if err != nil {
-		return "", nil, err
-	}
-	return id, body, guard(body, id)
+	body, err := guarded(in, id)
+	return id, body, err
 }
 
 // on is an operation on an existing thread.
@@ -46,18 +43,12 @@ func read(id string) policy.Operation {
 }
 
 func createThread(in policy.Input) ([]policy.Operation, error) {
-	body, err := object(in.Body)
+	body, err := guarded(in, "")
 	if err != nil {
 		return nil, err
 	}
-	if err := guard(body, ""); err != nil {
-		return nil, err
-	}
-	md, err := member(body, "metadata")
+	md, err := threadMetadata(body)
 	if err != nil {
-		return nil, err
-	}
-	if err := threadMetadata(md); err != nil {
 		return nil, err
 	}
 	create := policy.Operation{
@@ -157,11 +148,8 @@ func updateThread(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	md, err := member(body, "metadata")
+	md, err := threadMetadata(body)
 	if err != nil {
-		return nil, err
-	}
-	if err := threadMetadata(md); err != nil {
 		return nil, err
 	}
 	op := on("update", id, map[string]any{"thread_id": id, "metadata": orEmpty(md)})
