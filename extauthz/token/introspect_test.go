@@ -19,7 +19,7 @@ import (
 func introspector(t testing.TB, p *tokentest.Provider) *Introspector {
 	t.Helper()
 	c := config(t, p)
-	c.Introspection = &Introspection{p.Issuer + tokentest.Introspection, tokentest.ClientID, tokentest.ClientSecret}
+	c.Introspection = &Introspection{Endpoint: p.Issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret}
 	i, err := NewIntrospector(c)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func TestAnswersOfIntrospection(t *testing.T) {
 			}
 			canary := tokentest.New("https://canary.test")
 			spec := config(t, p)
-			spec.Introspection = &Introspection{p.Issuer + tokentest.Introspection, tokentest.ClientID, tokentest.ClientSecret}
+			spec.Introspection = &Introspection{Endpoint: p.Issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret}
 			spec.Transport = tokentest.Transport(p, canary)
 			i, err := New(spec)
 			if err != nil {

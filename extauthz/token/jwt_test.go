@@ -445,24 +445,28 @@ func TestASharedSecretIsItsProvidersAlone(t *testing.T) {
 func TestConfigurationMistakesAreErrors(t *testing.T) {
 	p := tokentest.New(issuer, keyOf("ES256", 1))
 	for name, change := range map[string]func(*Config){
-		"no_issuer":                       func(c *Config) { c.Issuer = "" },
-		"no_audience":                     func(c *Config) { c.Audiences = nil },
-		"an_empty_audience":               func(c *Config) { c.Audiences = []string{""} },
-		"no_mapping":                      func(c *Config) { c.Identity = nil },
-		"a_negative_skew":                 func(c *Config) { c.ClockSkew = -1 },
-		"an_unknown_algorithm":            func(c *Config) { c.Algorithms = []string{"none"} },
-		"HMAC_without_a_secret":           func(c *Config) { c.Algorithms = []string{"HS256"} },
-		"RS256_with_a_secret":             func(c *Config) { c.SharedSecret, c.Algorithms = make([]byte, 64), []string{"RS256"} },
-		"a_secret_shorter_than_its_hash":  func(c *Config) { c.SharedSecret = make([]byte, 31) },
-		"a_secret_too_short_for_HS512":    func(c *Config) { c.SharedSecret, c.Algorithms = make([]byte, 63), []string{"HS512"} },
-		"a_JWKS_URI_over_http":            func(c *Config) { c.JWKSURI = "http://idp.test/jwks" },
-		"a_JWKS_URI_of_a_file":            func(c *Config) { c.JWKSURI = "file:///jwks.json" },
-		"an_issuer_over_http":             func(c *Config) { c.Issuer = "http://idp.test" },
-		"inline_keys_that_are_no_set":     func(c *Config) { c.JWKS = []byte(`[]`) },
-		"inline_keys_without_a_good_one":  func(c *Config) { c.JWKS = []byte(`{"keys":[]}`) },
-		"introspection_over_http":         func(c *Config) { c.Introspection = &Introspection{"http://idp.test/i", "a", "b"} },
-		"introspection_without_a_secret":  func(c *Config) { c.Introspection = &Introspection{issuer + "/i", "a", ""} },
-		"introspection_without_an_issuer": func(c *Config) { c.Introspection, c.Issuer = &Introspection{issuer + "/i", "a", "b"}, "" },
+		"no_issuer":                      func(c *Config) { c.Issuer = "" },
+		"no_audience":                    func(c *Config) { c.Audiences = nil },
+		"an_empty_audience":              func(c *Config) { c.Audiences = []string{""} },
+		"no_mapping":                     func(c *Config) { c.Identity = nil },
+		"a_negative_skew":                func(c *Config) { c.ClockSkew = -1 },
+		"an_unknown_algorithm":           func(c *Config) { c.Algorithms = []string{"none"} },
+		"HMAC_without_a_secret":          func(c *Config) { c.Algorithms = []string{"HS256"} },
+		"RS256_with_a_secret":            func(c *Config) { c.SharedSecret, c.Algorithms = make([]byte, 64), []string{"RS256"} },
+		"a_secret_shorter_than_its_hash": func(c *Config) { c.SharedSecret = make([]byte, 31) },
+		"a_secret_too_short_for_HS512":   func(c *Config) { c.SharedSecret, c.Algorithms = make([]byte, 63), []string{"HS512"} },
+		"a_JWKS_URI_over_http":           func(c *Config) { c.JWKSURI = "http://idp.test/jwks" },
+		"a_JWKS_URI_of_a_file":           func(c *Config) { c.JWKSURI = "file:///jwks.json" },
+		"an_issuer_over_http":            func(c *Config) { c.Issuer = "http://idp.test" },
+		"inline_keys_that_are_no_set":    func(c *Config) { c.JWKS = []byte(`[]`) },
+		"inline_keys_without_a_good_one": func(c *Config) { c.JWKS = []byte(`{"keys":[]}`) },
+		"introspection_over_http":        func(c *Config) { c.Introspection = &Introspection{Endpoint: "http://idp.test/i", ClientID: "a", ClientSecret: "b"} },
+		"introspection_without_a_secret": func(c *Config) {
+			c.Introspection = &Introspection{Endpoint: issuer + "/i", ClientID: "a", ClientSecret: ""}
+		},
+		"introspection_without_an_issuer": func(c *Config) {
+			c.Introspection, c.Issuer = &Introspection{Endpoint: issuer + "/i", ClientID: "a", ClientSecret: "b"}, ""
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := config(t, p)

@@ -55,28 +55,57 @@ func New(c Config) (Provider, error) {
 
 // Config is the specification of one provider's tokens.
 type Config struct {
-	Name          string          // of the IdentityProvider
-	Issuer        string          // exact `iss`
-	Audiences     []string        // `aud` must hold one of them; not empty
-	JWKSURI       string          // keys are fetched there; empty: by discovery
-	JWKS          []byte          // a JWK set; nothing is fetched
-	SharedSecret  []byte          // for HMAC; nothing is fetched
-	Algorithms    []string        // accepted `alg`; empty: the asymmetric ones, or HS256 with a SharedSecret
-	Typ           []string        // accepted `typ`; empty: any
-	ClockSkew     time.Duration   // 0: 30 s
-	AllowHTTP     bool            // fetch keys over plain http
-	Identity      *policy.Mapping // claims -> identity; not nil
-	Introspection *Introspection  // opaque tokens, instead of JWTs
-	Fingerprint   string          // of the specification: a running verifier of an equal one can be kept
+	Name           string            // of the IdentityProvider
+	Issuer         string            // exact `iss`; with Tenants it has {tenantid} in the place of the tenant
+	Tenants        []string          // accepted `tid`; empty: the issuer has no tenants
+	Audiences      []string          // one of them must be named; not empty
+	AudienceClaim  string            // by this claim; empty: `aud`
+	Clients        []string          // accepted `client_id` or `azp`; empty: any
+	RequiredClaims map[string][]any  // each must be there with one of the values
+	MaxAge         time.Duration     // since `iat`; 0: any
+	JWKSURI        string            // keys are fetched there; empty: by discovery
+	JWKS           []byte            // a JWK set; nothing is fetched
+	SharedSecret   []byte            // for HMAC; nothing is fetched
+	MaxStale       time.Duration     // how long fetched keys are good without another fetch; 0: 24 h
+	Algorithms     []string          // accepted `alg`; empty: the asymmetric ones, or HS256 with a SharedSecret
+	Typ            []string          // accepted `typ`; empty: any
+	ClockSkew      time.Duration     // 0: 30 s
+	AllowHTTP      bool              // ask the provider over plain http
+	CA             []byte            // PEM of the only roots that the provider is trusted by; empty: the usual ones
+	Identity       *policy.Mapping   // claims -> identity; not nil
+	Introspection  *Introspection    // opaque tokens, instead of JWTs
+	Userinfo       *Userinfo         // opaque tokens, instead of JWTs
+	Proof          ProofOfPossession // what is asked of every token
+	Fingerprint    string            // of the specification: a running verifier of an equal one can be kept
 
-	Now       func() time.Time  // nil: time.Now
-	Transport http.RoundTripper // nil: one of its own, without a proxy from the environment
-	Logger    *zap.Logger       // nil: no log
+	Now       func() time.Time  `json:"-"` // nil: time.Now
+	Transport http.RoundTripper `json:"-"` // nil: one of its own, without a proxy from the environment
+	Logger    *zap.Logger       `json:"-"` // nil: no log
 }
 
-// Introspection is an RFC 7662 endpoint.
+// Introspection is an RFC 7662 endpoint, and how Usher authenticates there.
 type Introspection struct {
-	Endpoint, ClientID, ClientSecret string
+	Endpoint, ClientID string
+	Method             string        // of client authentication; empty: client_secret_basic
+	ClientSecret       string        // for client_secret_basic and client_secret_post
+	PrivateKey         []byte        // for private_key_jwt: a JWK or PEM
+	CacheFor           time.Duration // how long an active answer is good; 0: 30 s
+}
+
+// Userinfo is an endpoint that answers with the claims of the user whose token it is shown.
+type Userinfo struct {
+	Endpoint       string
+	Headers        map[string]string // sent beside the token; they may hold secrets
+	TokenParameter string            // post the token as this form parameter; empty: in an Authorization header
+	AnyAudience    bool              // accept an answer that does not say whom the token is for
+	CacheFor       time.Duration     // how long an answer is good; 0: 30 s
+}
+
+// ProofOfPossession is what is asked of every token of a provider, beyond the proofs that it is bound to.
+type ProofOfPossession struct {
+	Required bool   // refuse bearer tokens
+	Nonces   bool   // ask for a nonce in each DPoP proof (RFC 9449, section 9)
+	NonceKey []byte // that nonces are made by; empty: one of this process
 }
 
 // Status is how a provider is.

@@ -27,6 +27,7 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 			s.Hosts = append(s.Hosts, h)
 		}
 	}
+	c.notYet(o, "publicURL", "protectedResource", "tokenFrom", "anonymous", "clientCertificate", "assertion")
 	s.Providers = c.providers(o)
 	if spec.Backend != nil {
 		c.backend(o)
@@ -176,6 +177,9 @@ func (c *compiler) rules(o *Object) []policy.RuleSource {
 	backend := spec.Backend != nil || len(c.presets[spec.API.Preset].Events) == 0
 	for i, rule := range spec.Rules {
 		r := policy.RuleSource{Pos: o.at("spec", "rules", i), On: o.text("spec", "rules", i, "on")}
+		if len(rule.Require) > 0 || rule.StepUp != nil {
+			c.add(r.Pos, "found require or stepUp, which this version does not act on", "a rule without it", "")
+		}
 		if rule.On == "" {
 			c.missing(o, "what the rule is for, such as threads or threads:create", "spec", "rules", i, "on")
 			continue

@@ -39,6 +39,8 @@ func (c *compiler) provider(o *Object) token.Config {
 			c.add(o.at("spec", "clockSkew"), "found "+s.Duration.String(), "more than 0s, at most "+maxSkew.String(), "leave it out to take 30s")
 		}
 	}
+	c.notYet(o, "preset", "tenants", "audienceClaim", "clients", "requiredClaims", "maxAge", "jwt.maxStale", "introspection.clientAuthMethod",
+		"introspection.privateKeyRef", "introspection.cacheFor", "userinfo", "proofOfPossession", "revocation", "caRef")
 	switch {
 	case spec.JWT != nil && spec.Introspection != nil:
 		c.add(o.at("spec", "introspection"), "found both jwt and introspection", "one of them", "two providers with one issuer can stand in two policies")
@@ -50,6 +52,19 @@ func (c *compiler) provider(o *Object) token.Config {
 	config.Identity = c.mapping(o)
 	config.Fingerprint = fingerprint(&config, spec)
 	return config
+}
+
+// notYet refuses fields of the API that nothing acts on.
+func (c *compiler) notYet(o *Object, fields ...string) {
+	for _, field := range fields {
+		path := []any{"spec"}
+		for _, name := range strings.Split(field, ".") {
+			path = append(path, name)
+		}
+		if _, given := o.find(path...); given {
+			c.add(o.at(path...), "found a field that this version does not act on", "a manifest without it", "")
+		}
+	}
 }
 
 // strings checks a list whose items are compared exactly: none empty, none twice.
@@ -81,11 +96,11 @@ func (c *compiler) introspection(o *Object, spec *v1alpha1.IdentityProviderSpec)
 	if in.ClientID == "" {
 		c.missing(o, "Usher's client at the provider", "spec", "introspection", "clientID")
 	}
-	if in.ClientSecretRef.Name == "" {
+	if in.ClientSecretRef == nil || in.ClientSecretRef.Name == "" {
 		c.missing(o, "the name of a Secret", "spec", "introspection", "clientSecretRef")
 		return out
 	}
-	secret := c.secret(o, in.ClientSecretRef, "clientSecret", "spec", "introspection", "clientSecretRef")
+	secret := c.secret(o, *in.ClientSecretRef, "clientSecret", "spec", "introspection", "clientSecretRef")
 	out.ClientSecret = string(secret)
 	return out
 }
@@ -137,11 +152,9 @@ func (c *compiler) secret(o *Object, ref v1alpha1.SecretKeyRef, defaultKey strin
 // cannot be found from it.
 func fingerprint(c *token.Config, spec *v1alpha1.IdentityProviderSpec) string {
 	text, err := json.Marshal(struct {
-		Name, Issuer, JWKSURI string
-		JWKS, SharedSecret    []byte
-		Introspection         *token.Introspection
-		Spec                  *v1alpha1.IdentityProviderSpec
-	}{c.Name, c.Issuer, c.JWKSURI, c.JWKS, c.SharedSecret, c.Introspection, spec})
+		Config *token.Config
+		Spec   *v1alpha1.IdentityProviderSpec
+	}{c, spec})
 	if err != nil {
 		return "" // equal to no other: see token.Config
 	}
