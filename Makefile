@@ -31,8 +31,14 @@ build: ## Write bin/usher
 test: fmt vet ## Everything: formatting, vet, unit tests with the race detector, end-to-end tests with the real parts
 	@echo '== unit tests, with the race detector'
 	$(GO) test -race -timeout 15m $(ARGS) $$($(GO) list ./... | grep -v /extauthz/attacktest$$)
+	@$(MAKE) wycheproof
 	@$(MAKE) attacks
 	@$(MAKE) e2e
+
+.PHONY: wycheproof
+wycheproof: ## The signature vectors of C2SP/wycheproof (a download of 20 MB)
+	@echo '== Wycheproof vectors'
+	cd extauthz/token/wycheproof && $(GO) test -count=1 -timeout 5m .
 
 .PHONY: attacks
 attacks: ## The attack cases, with the table of groups (ATTACKS='-attacks FILE -groups a,b')
@@ -76,6 +82,7 @@ vet:
 	@echo '== vet'
 	$(GO) vet ./...
 	cd envoy/e2e && $(GO) vet ./...
+	cd extauthz/token/wycheproof && $(GO) vet ./...
 
 .PHONY: lint
 lint: fmt vet ## Formatting, vet, and golangci-lint where it is installed
@@ -104,6 +111,7 @@ generate: ## Write what is generated
 verify: generate ## Generated files and go.mod are current, dependencies are what go.sum says
 	$(GO) mod tidy -diff
 	cd envoy/e2e && $(GO) mod tidy -diff
+	cd extauthz/token/wycheproof && $(GO) mod tidy -diff
 	$(GO) mod verify
 	git diff --exit-code
 

@@ -53,29 +53,37 @@ func twoSegments(text string) bool {
 // parameters of the right type. known, which may be nil, is a header that was read before: most tokens of an issuer have
 // the same one, and the same text is the same header.
 func parseCompact(text string, known *header) (*compact, error) {
-	if len(text) > maxToken {
-		return nil, bad("token is too long")
-	}
-	segment, rest, found := strings.Cut(text, ".")
-	if !found || !twoSegments(rest) {
-		return nil, bad("token is not a compact JWS")
-	}
-	payload, signature, _ := strings.Cut(rest, ".")
-	t := &compact{header: known}
-	var err error
-	if known == nil || known.segment != segment {
-		if t.header, err = parseHeader(segment); err != nil {
-			return nil, err
-		}
+	t, payload, err := takeApart(text, known)
+	if err != nil {
+		return nil, err
 	}
 	if t.claims, err = decodeObject(payload); err != nil {
 		return nil, bad("claims: " + err.Error())
 	}
+	return t, nil
+}
+
+// takeApart is parseCompact without the claims; it returns their segment.
+func takeApart(text string, known *header) (t *compact, payload string, err error) {
+	if len(text) > maxToken {
+		return nil, "", bad("token is too long")
+	}
+	segment, rest, found := strings.Cut(text, ".")
+	if !found || !twoSegments(rest) {
+		return nil, "", bad("token is not a compact JWS")
+	}
+	payload, signature, _ := strings.Cut(rest, ".")
+	t = &compact{header: known}
+	if known == nil || known.segment != segment {
+		if t.header, err = parseHeader(segment); err != nil {
+			return nil, "", err
+		}
+	}
 	if t.signature, err = decodeSegment(signature); err != nil {
-		return nil, bad("signature: " + err.Error())
+		return nil, "", bad("signature: " + err.Error())
 	}
 	t.input = []byte(text[:len(segment)+1+len(payload)])
-	return t, nil
+	return t, payload, nil
 }
 
 // parseHeader checks the parameters of RFC 7515, section 4.1, that matter here. Extensions that would change how the rest
