@@ -36,7 +36,7 @@ test: fmt vet ## Everything: formatting, vet, unit tests with the race detector,
 	@$(MAKE) e2e
 
 .PHONY: wycheproof
-wycheproof: ## The signature vectors of C2SP/wycheproof (a download of 20 MB)
+wycheproof: ## The signature vectors of C2SP/wycheproof (a download of 26 MB)
 	@echo '== Wycheproof vectors'
 	cd extauthz/token/wycheproof && $(GO) test -count=1 -timeout 5m .
 

@@ -21,6 +21,7 @@ type State struct {
 	chosen    map[*policy.Policy]token.Verifier
 	providers map[string]*provider
 	backends  map[string]*lookup.Client // by URL
+	tokens    *token.Cache
 }
 
 // Lookup finds the metadata of objects at a backend.
@@ -48,7 +49,16 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 		Policies: policies, Verifiers: map[string]token.Verifier{}, Lookups: map[string]Lookup{},
 		providers: map[string]*provider{}, backends: map[string]*lookup.Client{},
 	}
+	if prev != nil {
+		s.tokens = prev.tokens
+	} else {
+		var err error
+		if s.tokens, err = token.NewCache(); err != nil {
+			return nil, err
+		}
+	}
 	for name, config := range providers {
+		config.Cache = s.tokens
 		var p *provider
 		if prev != nil && config.Fingerprint != "" {
 			if old := prev.providers[name]; old != nil && old.fingerprint == config.Fingerprint {

@@ -2,6 +2,7 @@ package token
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"sync"
 	"time"
 
@@ -10,8 +11,68 @@ import (
 	"github.com/usher-authz/usher/policy"
 )
 
-// maxCached is how many verified tokens one provider keeps: about 1.6 kB each with the claims of an ordinary token.
-const maxCached = 20_000
+const (
+	// maxCached is how many tokens are kept with the identity that they speak for: about 1.45 kB each with the claims of an
+	// ordinary token.
+	maxCached = 16_384
+	// maxSigned is how many tokens are at least remembered as having a good signature, which is all that is costly about
+	// the others: their claims come with every request. At most twice as many are, about 50 bytes each.
+	maxSigned = 100_000
+)
+
+// Cache is what the providers of a process remember of JWTs, within one bound for all of them. It is safe for concurrent
+// use. The zero Cache must not be used; make one with [NewCache].
+type Cache struct {
+	tokens *cache[*verified]
+	signed [cacheShards]signatures
+}
+
+// NewCache returns an empty Cache.
+func NewCache() (*Cache, error) {
+	tokens, err := newCache[*verified](maxCached)
+	if err != nil {
+		return nil, fmt.Errorf("make a cache of tokens: %w", err)
+	}
+	return &Cache{tokens: tokens}, nil
+}
+
+// signatures remembers which key verified the signature of which token: just these bytes, whatever else they say. What was
+// not asked for since maxSigned newer ones came is forgotten.
+type signatures struct {
+	mu                sync.Mutex
+	current, previous map[digest]*key
+}
+
+// signedBy returns the key that verified the signature of the token with this digest, or nil. Whether that key is still
+// published is for the caller to see.
+func (c *Cache) signedBy(d *digest) *key {
+	s := &c.signed[d[0]%cacheShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.current[*d]; k != nil {
+		return k
+	}
+	k := s.previous[*d]
+	if k != nil {
+		s.put(d, k)
+	}
+	return k
+}
+
+// sign remembers that the key verified the signature of the token with this digest.
+func (c *Cache) sign(d *digest, k *key) {
+	s := &c.signed[d[0]%cacheShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.put(d, k)
+}
+
+func (s *signatures) put(d *digest, k *key) {
+	if s.current == nil || len(s.current) >= maxSigned/cacheShards {
+		s.previous, s.current = s.current, map[digest]*key{}
+	}
+	s.current[*d] = k
+}
 
 // digest is the SHA-256 of a token's exact bytes: what a cache keeps instead of the token.
 type digest [sha256.Size]byte
@@ -29,6 +90,7 @@ type verified struct {
 	identity *policy.Identity
 	until    time.Time // from then on it must be verified again, or is expired
 	key      *key      // that signed it; nil if it was introspected
+	by       *JWT      // that verified it; nil if it was introspected
 	binding  *binding  // of cnf; nil: a bearer token
 }
 

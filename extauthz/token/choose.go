@@ -42,7 +42,7 @@ func (c chooser) Verify(ctx context.Context, credential Credential) (*policy.Ide
 	}
 	d := digestOf(credential.Token)
 	for _, j := range c.jwts {
-		if _, ok := j.cache.get(&d); ok {
+		if _, ok := j.cached(&d); ok {
 			return j.verify(ctx, &credential, &d, nil)
 		}
 	}

@@ -19,7 +19,7 @@ type JWT struct {
 	algorithms []string
 	typ        []string // folded
 	keys       *keySource
-	cache      *cache[*verified]
+	cache      *Cache
 	header     atomic.Pointer[header] // of the token that was verified last
 }
 
@@ -42,8 +42,10 @@ func NewJWT(c Config) (*JWT, error) {
 	if err := checkAlgorithms(j.algorithms, c.SharedSecret); err != nil {
 		return nil, fmt.Errorf("provider %q: %w", c.Name, err)
 	}
-	if j.cache, err = newCache[*verified](maxCached); err != nil {
-		return nil, fmt.Errorf("provider %q: make its cache: %w", c.Name, err)
+	if j.cache = c.Cache; j.cache == nil {
+		if j.cache, err = NewCache(); err != nil {
+			return nil, fmt.Errorf("provider %q: %w", c.Name, err)
+		}
 	}
 	log := c.Logger
 	if log == nil {
@@ -96,7 +98,7 @@ func (j *JWT) Verify(ctx context.Context, c Credential) (*policy.Identity, error
 
 // verify verifies a token that was taken apart already, unless t is nil.
 func (j *JWT) verify(ctx context.Context, c *Credential, d *digest, t *compact) (*policy.Identity, error) {
-	v, ok := j.cache.get(d)
+	v, ok := j.cached(d)
 	if ok {
 		now := j.now()
 		set, err := j.keys.current(ctx, now)
@@ -104,16 +106,16 @@ func (j *JWT) verify(ctx context.Context, c *Credential, d *digest, t *compact) 
 			return nil, unavailable(j.name, err)
 		}
 		if !now.Before(v.until) || !set.has(v.key) {
-			j.cache.drop(d)
+			j.cache.tokens.drop(d)
 			ok = false
 		}
 	}
 	if !ok {
 		var err error
-		if v, err = j.cold(ctx, c.Token, t); err != nil {
+		if v, err = j.cold(ctx, c.Token, d, t); err != nil {
 			return nil, err
 		}
-		j.cache.put(d, v)
+		j.cache.tokens.put(d, v)
 	}
 	if err := j.prove(v, c, d); err != nil {
 		return nil, err
@@ -121,9 +123,15 @@ func (j *JWT) verify(ctx context.Context, c *Credential, d *digest, t *compact) 
 	return v.identity, nil
 }
 
-// cold verifies a token from the beginning. What can never be right is refused before keys are asked for, so that it is
+// cached returns what this verifier found out about the token with this digest.
+func (j *JWT) cached(d *digest) (*verified, bool) {
+	v, ok := j.cache.tokens.get(d)
+	return v, ok && v.by == j
+}
+
+// cold verifies a token from the beginning, but for a signature that was found good before. What can never be right is refused before keys are asked for, so that it is
 // never our own fault, and costs neither a signature check nor a fetch.
-func (j *JWT) cold(ctx context.Context, token string, t *compact) (*verified, error) {
+func (j *JWT) cold(ctx context.Context, token string, d *digest, t *compact) (*verified, error) {
 	if t == nil {
 		var err error
 		if t, err = parseCompact(token, j.header.Load()); err != nil {
@@ -140,7 +148,7 @@ func (j *JWT) cold(ctx context.Context, token string, t *compact) (*verified, er
 	if err != nil {
 		return nil, err
 	}
-	signer, err := j.signer(ctx, t)
+	signer, err := j.signer(ctx, d, t)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +156,7 @@ func (j *JWT) cold(ctx context.Context, token string, t *compact) (*verified, er
 	if err != nil {
 		return nil, err
 	}
-	v.key = signer
+	v.key, v.by = signer, j
 	if j.header.Load() != t.header {
 		j.header.Store(t.header)
 	}
@@ -157,10 +165,13 @@ func (j *JWT) cold(ctx context.Context, token string, t *compact) (*verified, er
 
 // signer finds the key that signed the token. Where the token means a key that is not known, the issuer may have published
 // it a moment ago: a fetch is asked for. Only when one has succeeded is the key known not to exist.
-func (j *JWT) signer(ctx context.Context, t *compact) (*key, error) {
+func (j *JWT) signer(ctx context.Context, d *digest, t *compact) (*key, error) {
 	set, err := j.keys.current(ctx, j.now())
 	if err != nil {
 		return nil, unavailable(j.name, err)
+	}
+	if k := j.cache.signedBy(d); k != nil && set.has(k) { // of another provider's keys it has none
+		return k, nil
 	}
 	signer, named := set.verify(t)
 	if !named {
@@ -178,5 +189,6 @@ func (j *JWT) signer(ctx context.Context, t *compact) (*key, error) {
 	case signer == nil:
 		return nil, invalid("The access token is not valid.", errors.New("no key of the issuer verifies the signature by this alg"))
 	}
+	j.cache.sign(d, signer)
 	return signer, nil
 }

@@ -460,7 +460,9 @@ func TestConfigurationMistakesAreErrors(t *testing.T) {
 		"an_issuer_over_http":            func(c *Config) { c.Issuer = "http://idp.test" },
 		"inline_keys_that_are_no_set":    func(c *Config) { c.JWKS = []byte(`[]`) },
 		"inline_keys_without_a_good_one": func(c *Config) { c.JWKS = []byte(`{"keys":[]}`) },
-		"introspection_over_http":        func(c *Config) { c.Introspection = &Introspection{Endpoint: "http://idp.test/i", ClientID: "a", ClientSecret: "b"} },
+		"introspection_over_http": func(c *Config) {
+			c.Introspection = &Introspection{Endpoint: "http://idp.test/i", ClientID: "a", ClientSecret: "b"}
+		},
 		"introspection_without_a_secret": func(c *Config) {
 			c.Introspection = &Introspection{Endpoint: issuer + "/i", ClientID: "a", ClientSecret: ""}
 		},

@@ -213,7 +213,7 @@ func TestARefreshThatChangesNothingForgetsNothing(t *testing.T) {
 		time.Sleep(time.Hour)
 		after := j.keys.set.Load()
 		d := digestOf(token)
-		if v, ok := j.cache.get(&d); before == after || !ok || !after.has(v.key) {
+		if v, ok := j.cached(&d); before == after || !ok || !after.has(v.key) {
 			t.Error("the entry is not good any more")
 		}
 	})
