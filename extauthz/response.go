@@ -23,6 +23,7 @@ type answer struct {
 	outcome    policy.Outcome
 	detail     string
 	body       string   // with Answer
+	document   bool     // with Answer: for everybody, and not of one user
 	scopes     []string // with InsufficientScope
 	challenge  string
 	retryAfter time.Duration
@@ -69,6 +70,10 @@ func (a *answer) encode() *authv3.CheckResponse {
 	}
 	denied.Body = body
 	denied.Headers = append(denied.Headers, set("content-type", "application/json"))
+	if a.document {
+		// Public, and read by clients that run in a browser (RFC 9728, section 3.1; Fetch standard).
+		denied.Headers = append(denied.Headers, set("cache-control", "public, max-age=300"), set("access-control-allow-origin", "*"))
+	}
 	switch httpStatus {
 	case typev3.StatusCode_Unauthorized:
 		denied.Headers = append(denied.Headers, set("www-authenticate", a.challengeOf("Bearer", a.challenge)))

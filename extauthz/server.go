@@ -157,6 +157,10 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		return fail(nil, &policy.Refusal{Outcome: policy.NotFound, Detail: "Not Found", Err: errors.New("no policy guards this host")})
 	}
 	rec.policy = p.Name
+	if body, ok := p.Document(r.method, r.path); ok {
+		rec.route = "protected resource metadata"
+		return answer{outcome: policy.Answer, body: body, document: true}
+	}
 
 	route, unknown := p.Route(r.method, r.path)
 	if unknown == nil {

@@ -24,6 +24,7 @@ type Policy struct {
 	ResourceURL  string // for challenges (RFC 9728, section 5.1)
 	ForwardToken bool
 
+	document  *Document
 	hosts     []string
 	routes    routeTree
 	rules     *rules
@@ -167,7 +168,7 @@ func coversAny(pattern string, hosts []string) bool {
 func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Policy, Problems, Problems) {
 	p := &Policy{
 		Name: source.Name, Providers: source.Providers, Shadow: source.Shadow,
-		ResourceURL: source.ResourceURL, ForwardToken: source.ForwardToken, remove: map[string]bool{},
+		ResourceURL: source.ResourceURL, ForwardToken: source.ForwardToken, document: source.Document, remove: map[string]bool{},
 	}
 	for _, h := range source.Hosts {
 		p.hosts = append(p.hosts, strings.ToLower(h.Text))
@@ -300,6 +301,14 @@ func checkMethod(method Text) Problems {
 		p.Hint = "a GET route answers HEAD too"
 	}
 	return Problems{p}
+}
+
+// Document returns the text that Usher serves itself at this path, to whoever asks.
+func (p *Policy) Document(method, path string) (body string, ok bool) {
+	if p.document == nil || path != p.document.Path || method != "GET" && method != "HEAD" {
+		return "", false
+	}
+	return p.document.Body, true
 }
 
 // Removes reports whether a request header of that name, in whatever spelling, must not reach the backend as the

@@ -14,10 +14,16 @@ type Source struct {
 	Providers       []string
 	Shadow          bool
 	API             APISource
-	ResourceURL     string // the RFC 9728 document that challenges name; may be empty
-	ForwardToken    bool   // leave the Authorization header for the backend
+	ResourceURL     string    // the RFC 9728 document that challenges name; may be empty
+	Document        *Document // that Usher serves itself; nil: none
+	ForwardToken    bool      // leave the Authorization header for the backend
 	Rules           []RuleSource
 	IdentityHeaders []HeaderSource
+}
+
+// Document is a JSON text that anybody may read at one path of the policy's hosts.
+type Document struct {
+	Path, Body string
 }
 
 // Text is a scalar of a manifest with its place: a name, or a CEL expression.

@@ -152,6 +152,9 @@ func (p *proofs) turn(now time.Time) {
 	p.current, p.perUser, p.turned = map[proofID]struct{}{}, map[proofID]int{}, now
 }
 
+// ProofAlgorithms are the algorithms that a DPoP proof may be signed with.
+func ProofAlgorithms() []string { return strings.Fields(proofAlgorithms) }
+
 func proofAlgorithm(alg string) bool {
 	for known := range strings.SplitSeq(proofAlgorithms, " ") {
 		if alg == known {
