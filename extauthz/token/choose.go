@@ -71,7 +71,7 @@ func (c chooser) known(token string) *header {
 
 func (c chooser) issuedBy(ctx context.Context, issuer string, credential *Credential, d *digest, t *compact) (*policy.Identity, error) {
 	for _, j := range c.jwts {
-		if j.issuer == issuer {
+		if j.issued(t.claims) {
 			return j.verify(ctx, credential, d, t)
 		}
 	}

@@ -3,9 +3,11 @@ package token
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/usher-authz/usher/policy"
@@ -23,7 +25,12 @@ const (
 type rules struct {
 	name      string
 	issuer    string
+	tenants   []string // accepted tid; the issuer then has {tenantid} for it
 	audiences []string
+	audience  string           // the claim that names one of them
+	clients   []string         // accepted client_id or azp; empty: any
+	required  map[string][]any // values of which a claim must have one
+	maxAge    time.Duration    // since iat; 0: any
 	skew      time.Duration
 	mapping   *policy.Mapping
 	now       func() time.Time
@@ -31,7 +38,14 @@ type rules struct {
 }
 
 func newRules(c Config) (rules, error) {
-	r := rules{name: c.Name, issuer: c.Issuer, audiences: slices.Clone(c.Audiences), skew: c.ClockSkew, mapping: c.Identity, now: c.Now}
+	r := rules{
+		name: c.Name, issuer: c.Issuer, tenants: slices.Clone(c.Tenants), audiences: slices.Clone(c.Audiences), audience: c.AudienceClaim,
+		clients: slices.Clone(c.Clients), required: maps.Clone(c.RequiredClaims), maxAge: c.MaxAge,
+		skew: c.ClockSkew, mapping: c.Identity, now: c.Now,
+	}
+	if r.audience == "" {
+		r.audience = "aud"
+	}
 	switch {
 	case c.Issuer == "":
 		return rules{}, fmt.Errorf("provider %q: no issuer", c.Name)
@@ -39,6 +53,10 @@ func newRules(c Config) (rules, error) {
 		return rules{}, fmt.Errorf("provider %q: no audience", c.Name)
 	case c.Identity == nil:
 		return rules{}, fmt.Errorf("provider %q: no identity mapping", c.Name)
+	case strings.Contains(c.Issuer, tenantMark) != (len(c.Tenants) > 0) || slices.Contains(c.Tenants, ""):
+		return rules{}, fmt.Errorf("provider %q: an issuer with %s goes with tenants, and only that", c.Name, tenantMark)
+	case c.MaxAge < 0:
+		return rules{}, fmt.Errorf("provider %q: negative maximum age", c.Name)
 	case c.ClockSkew < 0:
 		return rules{}, fmt.Errorf("provider %q: negative clock skew", c.Name)
 	}
@@ -67,12 +85,8 @@ func checkURL(address string, allowHTTP bool) (*url.URL, error) {
 // check makes the checks of RFC 7519, section 4.1, and RFC 8725, section 3, and returns when the token expires, without
 // skew. The claims need not be verified yet: what can never be right costs no signature check.
 func (r *rules) check(claims map[string]any, now time.Time) (time.Time, error) {
-	// A simple string comparison (RFC 7519, section 4.1.1; RFC 3986, section 6.2.1).
-	if iss, ok := claims["iss"].(string); !ok || iss != r.issuer {
-		return time.Time{}, bad("iss is not the provider's issuer")
-	}
-	if !audience(claims["aud"], r.audiences) { // RFC 7519, section 4.1.3; azp and client_id do not stand in for it
-		return time.Time{}, bad("aud does not name this service")
+	if err := r.origin(claims); err != nil {
+		return time.Time{}, err
 	}
 	if sub, ok := claims["sub"]; ok {
 		if _, ok := sub.(string); !ok { // RFC 7519, section 4.1.2
@@ -99,7 +113,97 @@ func (r *rules) check(claims map[string]any, now time.Time) (time.Time, error) {
 			return time.Time{}, bad(name + " lies in the future")
 		}
 	}
+	if r.maxAge > 0 {
+		issued, ok := numericDate(claims["iat"])
+		if !ok {
+			return time.Time{}, bad("iat is missing, and tokens have a maximum age")
+		}
+		end := issued.Add(r.maxAge)
+		if !now.Before(end.Add(r.skew)) {
+			return time.Time{}, invalid("The access token is too old.", errors.New("iat is longer ago than the maximum age"))
+		}
+		if end.Before(expires) {
+			expires = end
+		}
+	}
 	return expires, nil
+}
+
+// origin checks who issued the token, for whom and for which client.
+func (r *rules) origin(claims map[string]any) error {
+	if !r.issued(claims) {
+		return bad("iss is not the provider's issuer")
+	}
+	if !audience(claims[r.audience], r.audiences) { // RFC 7519, section 4.1.3; no other claim stands in for the one that is configured
+		return bad(r.audience + " does not name this service")
+	}
+	if len(r.clients) > 0 && !r.client(claims) {
+		return bad("the token was not issued to a client that is accepted")
+	}
+	for name, values := range r.required {
+		if v, ok := claims[name]; !ok || !slices.ContainsFunc(values, func(want any) bool { return sameClaim(v, want) }) {
+			return bad(fmt.Sprintf("claim %q is missing or has another value than is required", name))
+		}
+	}
+	return nil
+}
+
+// tenantMark stands for the tenant in the issuer of a provider with tenants.
+const tenantMark = "{tenantid}"
+
+// issued compares iss, a simple string comparison (RFC 7519, section 4.1.1; RFC 3986, section 6.2.1). With tenants it must
+// be that of the token's own tenant, which must be one of them.
+func (r *rules) issued(claims map[string]any) bool {
+	iss, ok := claims["iss"].(string)
+	if !ok || len(r.tenants) == 0 {
+		return ok && iss == r.issuer
+	}
+	tid, ok := claims["tid"].(string)
+	return ok && slices.Contains(r.tenants, tid) && iss == strings.ReplaceAll(r.issuer, tenantMark, tid)
+}
+
+// client reports whether the token was issued to an accepted client: by client_id (RFC 9068, section 2.2), by azp (OpenID
+// Connect Core 1.0, section 2), and by both where it has both.
+func (r *rules) client(claims map[string]any) bool {
+	found := false
+	for _, name := range [...]string{"client_id", "azp"} {
+		v, ok := claims[name]
+		if !ok {
+			continue
+		}
+		id, ok := v.(string)
+		if !ok || !slices.Contains(r.clients, id) {
+			return false
+		}
+		found = true
+	}
+	return found
+}
+
+// sameClaim compares a claim with a required value: strings, booleans and numbers exactly, a list by having it as an item.
+func sameClaim(v, want any) bool {
+	if list, ok := v.([]any); ok {
+		return slices.ContainsFunc(list, func(item any) bool { return sameScalar(item, want) })
+	}
+	return sameScalar(v, want)
+}
+
+func sameScalar(v, want any) bool {
+	switch v := v.(type) {
+	case string, bool:
+		return v == want
+	case int64:
+		if f, ok := want.(float64); ok {
+			return float64(v) == f
+		}
+		return v == want
+	case float64:
+		if n, ok := want.(int64); ok {
+			return v == float64(n)
+		}
+		return v == want
+	}
+	return false
 }
 
 // admit makes an entry of claims that are verified and checked.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -62,6 +63,9 @@ func NewIntrospector(c Config) (*Introspector, error) {
 	r, err := newRules(c)
 	if err != nil {
 		return nil, err
+	}
+	if len(c.Tenants) > 0 {
+		return nil, fmt.Errorf("provider %q: tenants go with JWTs only", c.Name)
 	}
 	spec := c.Introspection
 	if _, err := checkURL(spec.Endpoint, c.AllowHTTP); err != nil {
@@ -243,12 +247,7 @@ func (i *Introspector) accept(claims map[string]any) (*verified, error) {
 	_, hasIssuer := claims["iss"]
 	_, hasExpiry := claims["exp"]
 	if !hasIssuer || !hasExpiry {
-		checked = make(map[string]any, len(claims)+2)
-		for _, name := range []string{"iss", "aud", "sub", "exp", "nbf", "iat"} {
-			if v, ok := claims[name]; ok {
-				checked[name] = v
-			}
-		}
+		checked = maps.Clone(claims)
 		if !hasIssuer {
 			checked["iss"] = i.issuer
 		}

@@ -104,6 +104,9 @@ func newKeySource(c Config, algorithms []string, now func() time.Time, log *zap.
 		s.set.Store(&keySet{keys: keys})
 		return s, nil
 	}
+	if c.JWKSURI == "" && len(c.Tenants) > 0 {
+		return nil, fmt.Errorf("provider %q: keys of an issuer with tenants cannot be discovered; name their URL", c.Name)
+	}
 	address := c.JWKSURI
 	if address == "" {
 		address = c.Issuer

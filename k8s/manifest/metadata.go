@@ -66,7 +66,7 @@ func (c *compiler) protectedResource(o *Object) (address string, document *polic
 	}
 	for _, name := range spec.Providers {
 		if p := c.byName[key{v1alpha1.KindIdentityProvider, o.Namespace, name}]; p != nil {
-			out.AuthorizationServers = append(out.AuthorizationServers, p.IdentityProvider.Spec.Issuer)
+			out.AuthorizationServers = append(out.AuthorizationServers, issuers(&p.IdentityProvider.Spec)...)
 		}
 	}
 	body, err := json.Marshal(out)

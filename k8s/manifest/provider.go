@@ -27,7 +27,7 @@ func (c *compiler) provider(o *Object) token.Config {
 		c.missing(o, "the exact issuer of its tokens, such as https://auth.example.com/realms/agents", "spec", "issuer")
 	} else {
 		// RFC 8414, section 2: https, without query or fragment.
-		c.url(o.text("spec", "issuer"), urlRule{what: "an issuer", local: spec.AllowHTTP, path: true, example: "https://auth.example.com/realms/agents"})
+		c.url(untenanted(o.text("spec", "issuer")), urlRule{what: "an issuer", local: spec.AllowHTTP, path: true, example: "https://auth.example.com/realms/agents"})
 	}
 	c.strings(o, spec.Audiences, "audience", "spec", "audiences")
 	if len(spec.Audiences) == 0 {
@@ -39,7 +39,8 @@ func (c *compiler) provider(o *Object) token.Config {
 			c.add(o.at("spec", "clockSkew"), "found "+s.Duration.String(), "more than 0s, at most "+maxSkew.String(), "leave it out to take 30s")
 		}
 	}
-	c.notYet(o, "preset", "tenants", "audienceClaim", "clients", "requiredClaims", "maxAge", "jwt.maxStale", "introspection.clientAuthMethod",
+	c.claims(o, &config)
+	c.notYet(o, "preset", "jwt.maxStale", "introspection.clientAuthMethod",
 		"introspection.privateKeyRef", "introspection.cacheFor", "userinfo", "proofOfPossession", "revocation", "caRef")
 	switch {
 	case spec.JWT != nil && spec.Introspection != nil:
