@@ -22,9 +22,10 @@ import (
 type answer struct {
 	outcome    policy.Outcome
 	detail     string
-	body       string   // with Answer
-	document   bool     // with Answer: for everybody, and not of one user
-	scopes     []string // with InsufficientScope
+	body       string        // with Answer
+	document   bool          // with Answer: for everybody, and not of one user
+	scopes     []string      // with InsufficientScope
+	login      *policy.Login // with StepUp
 	challenge  string
 	retryAfter time.Duration
 	metadata   string // URL of the RFC 9728 document, for challenges
@@ -39,7 +40,7 @@ func status(o policy.Outcome) (typev3.StatusCode, codes.Code) {
 	switch o {
 	case policy.Answer:
 		return typev3.StatusCode_OK, codes.PermissionDenied
-	case policy.Unauthenticated:
+	case policy.Unauthenticated, policy.StepUp:
 		return typev3.StatusCode_Unauthorized, codes.Unauthenticated
 	case policy.InsufficientScope, policy.Forbidden:
 		return typev3.StatusCode_Forbidden, codes.PermissionDenied
@@ -73,6 +74,9 @@ func (a *answer) encode() *authv3.CheckResponse {
 	if a.document {
 		// Public, and read by clients that run in a browser (RFC 9728, section 3.1; Fetch standard).
 		denied.Headers = append(denied.Headers, set("cache-control", "public, max-age=300"), set("access-control-allow-origin", "*"))
+	}
+	if a.login != nil {
+		a.challenge = loginText(a.login)
 	}
 	switch httpStatus {
 	case typev3.StatusCode_Unauthorized:
@@ -131,6 +135,18 @@ func (a *answer) challengeOf(scheme, params string) string {
 		return scheme
 	}
 	return scheme + " " + params
+}
+
+// loginText is the challenge for another login (RFC 9470, section 3).
+func loginText(l *policy.Login) string {
+	text := `error="insufficient_user_authentication", error_description="Another login is needed."`
+	if len(l.ACRValues) > 0 {
+		text += `, acr_values="` + scopeText(l.ACRValues) + `"`
+	}
+	if l.MaxAge > 0 {
+		text += `, max_age="` + strconv.FormatInt(int64(l.MaxAge/time.Second), 10) + `"`
+	}
+	return text
 }
 
 // scopeText joins scopes, without the characters that a scope cannot have (RFC 6749, section 3.3).

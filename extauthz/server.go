@@ -218,7 +218,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	}
 	rec.rule, rec.reason = d.Rule, d.Reason
 	if d.Outcome != policy.Allow {
-		return answer{outcome: d.Outcome, detail: d.Detail, body: d.Body, scopes: d.Scopes, metadata: p.ResourceURL}
+		return answer{outcome: d.Outcome, detail: d.Detail, body: d.Body, scopes: d.Scopes, login: d.Login, metadata: p.ResourceURL}
 	}
 	forget(state.Lookups[p.Name], ops)
 	a := s.pass(p, &r, d.Headers)

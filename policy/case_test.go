@@ -229,6 +229,9 @@ func describe(d policy.Decision) string {
 	if d.Reason != "" {
 		fmt.Fprintf(&b, ": %s", d.Reason)
 	}
+	if d.Login != nil {
+		fmt.Fprintf(&b, " %v", *d.Login)
+	}
 	if len(d.Scopes) > 0 {
 		fmt.Fprintf(&b, " %q", d.Scopes)
 	}

@@ -155,29 +155,71 @@ func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
 	return nil
 }
 
-// judge evaluates `allow`.
+// judge evaluates what the rule asks of the user, in this order: scopes, `allow`, and the login. So nobody is asked to log
+// in again for what would be denied all the same.
 func (r *rule) judge(s *scope, name string) *Decision {
-	if r.allow == nil {
-		return nil
+	if lacks := lacking(s.user, r.require); len(lacks) > 0 {
+		return &Decision{Outcome: InsufficientScope, Detail: "Forbidden", Scopes: r.require, Reason: name + ": the token lacks a scope"}
 	}
-	ok, err := r.allow.bool(s)
-	switch {
-	case err != nil:
-		return &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": allow: " + fault(err)}
-	case ok:
-		return nil
+	if r.allow != nil {
+		ok, err := r.allow.bool(s)
+		if err != nil {
+			return &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": allow: " + fault(err)}
+		}
+		if !ok {
+			if lacks := lacking(s.user, r.allow.scopes); len(lacks) > 0 {
+				return &Decision{Outcome: InsufficientScope, Detail: "Forbidden", Scopes: lacks, Reason: name + ": the token lacks a scope"}
+			}
+			return &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": allow is false"}
+		}
 	}
+	if r.login != nil {
+		if reason := r.login.lacking(s.user.Claims, s.now); reason != "" {
+			return &Decision{Outcome: StepUp, Detail: "Log in again.", Login: r.login, Reason: name + ": " + reason}
+		}
+	}
+	return nil
+}
+
+// lacking returns the scopes that the user's permissions do not hold.
+func lacking(user *Identity, scopes []string) []string {
 	var lacks []string
-	for _, scope := range r.allow.scopes {
-		if !slices.Contains(s.user.Permissions, scope) {
+	for _, scope := range scopes {
+		if !slices.Contains(user.Permissions, scope) {
 			lacks = append(lacks, scope)
 		}
 	}
-	if len(lacks) > 0 {
-		return &Decision{Outcome: InsufficientScope, Detail: "Forbidden", Scopes: lacks, Reason: name + ": the token lacks a scope"}
-	}
-	return &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": allow is false"}
+	return lacks
 }
+
+// lacking says why the login behind the claims is not enough; empty if it is. A token that does not say how or when its
+// user logged in is not enough (RFC 9470, section 5).
+func (l *Login) lacking(claims map[string]any, now time.Time) string {
+	if len(l.ACRValues) > 0 {
+		if acr, ok := claims["acr"].(string); !ok || !slices.Contains(l.ACRValues, acr) {
+			return "acr is missing or not one that is asked for"
+		}
+	}
+	if l.MaxAge > 0 {
+		var seconds float64
+		switch v := claims["auth_time"].(type) {
+		case int64:
+			seconds = float64(v)
+		case float64:
+			seconds = v
+		default:
+			return "auth_time is missing or no date"
+		}
+		// A time to come, beyond what clocks may differ, is no time of a login.
+		if age := float64(now.UnixMilli())/1000 - seconds; !(age >= -loginSkew.Seconds() && age <= (l.MaxAge+loginSkew).Seconds()) {
+			return "auth_time is too long ago, or lies in the future"
+		}
+	}
+	return ""
+}
+
+// loginSkew is how far clocks may differ where auth_time is looked at.
+const loginSkew = 30 * time.Second
 
 func (r *rule) bindStamp(s *scope) ([]EditMember, error) {
 	if len(r.stamp) == 0 {

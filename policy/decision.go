@@ -1,5 +1,7 @@
 package policy
 
+import "time"
+
 // Decision is what became of a request. The zero Decision is Undecided and lets nothing pass.
 type Decision struct {
 	Outcome Outcome
@@ -7,6 +9,7 @@ type Decision struct {
 	Detail  string   // what the client reads with a denial
 	Body    string   // with Answer: the whole body
 	Scopes  []string // with InsufficientScope: what the token lacks
+	Login   *Login   // with StepUp: what login is needed
 	Reason  string   // for the decision record, never for the client; holds no claim value
 	Edits   []Edit   // with Allow: what must change in the body
 	Headers []Header // with Allow: identity headers for the backend
@@ -14,6 +17,12 @@ type Decision struct {
 
 	pending []pending
 	shortOf *Decision // an Answer that holds if nothing pending denies
+}
+
+// Login is what the login behind a token must have been (RFC 9470). The zero Login asks for nothing.
+type Login struct {
+	ACRValues []string      // acr must be one of them; empty: any
+	MaxAge    time.Duration // since auth_time; 0: any
 }
 
 // RuleRef names a rule in records and messages.

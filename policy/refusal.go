@@ -22,12 +22,13 @@ const (
 	Encoded                          // 415: the body is needed and has a content-encoding
 	BadRequest                       // 400: the path or the body is not what it must be
 	Unavailable                      // 503 with Retry-After: a provider or the backend cannot be asked
+	StepUp                           // 401 and a challenge that says what login is needed (RFC 9470, section 3)
 )
 
 var outcomeNames = [...]string{
 	Undecided: "undecided", Allow: "allow", Answer: "answer", Unauthenticated: "unauthenticated",
 	InsufficientScope: "insufficient_scope", Forbidden: "forbidden", NotFound: "not_found", Conflict: "conflict",
-	TooLarge: "too_large", Encoded: "encoded", BadRequest: "bad_request", Unavailable: "unavailable",
+	TooLarge: "too_large", Encoded: "encoded", BadRequest: "bad_request", Unavailable: "unavailable", StepUp: "insufficient_user_authentication",
 }
 
 // String returns the outcome's name as decision records and metrics show it.

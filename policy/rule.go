@@ -8,10 +8,12 @@ import (
 
 // rule is one compiled rule.
 type rule struct {
-	ref    RuleRef
-	allow  *expression // nil: true
-	filter filterSource
-	stamp  []memberSource
+	ref     RuleRef
+	require []string
+	allow   *expression // nil: true
+	login   *Login      // nil: any
+	filter  filterSource
+	stamp   []memberSource
 }
 
 // rules finds the one rule for an operation: the most specific, as LangGraph's @auth.on does.
@@ -75,7 +77,10 @@ func (c *compiler) compileRules(sources []RuleSource, events map[string]map[stri
 }
 
 func (c *compiler) compileRule(source RuleSource) (*rule, Problems) {
-	r := &rule{ref: RuleRef{On: source.On.Text, Position: source.Pos.String()}}
+	r := &rule{ref: RuleRef{On: source.On.Text, Position: source.Pos.String()}, require: source.Require}
+	if l := source.Login; len(l.ACRValues) > 0 || l.MaxAge > 0 {
+		r.login = &l
+	}
 	var problems Problems
 	if source.Allow != nil {
 		e, ps := c.compile(*source.Allow, wantBool, false)

@@ -51,11 +51,13 @@ type RouteSource struct {
 
 // RuleSource is one rule.
 type RuleSource struct {
-	Pos    Position
-	On     Text
-	Allow  *Text // CEL, bool; nil: true
-	Filter *Tree // an object; nil: none
-	Stamp  *Tree // an object of CEL expressions; nil: none
+	Pos     Position
+	On      Text
+	Allow   *Text    // CEL, bool; nil: true
+	Require []string // scopes that the permissions must hold
+	Login   Login    // what the login behind the token must have been
+	Filter  *Tree    // an object; nil: none
+	Stamp   *Tree    // an object of CEL expressions; nil: none
 }
 
 // HeaderSource is one member of identityHeaders: a header name and the CEL expression of its value.

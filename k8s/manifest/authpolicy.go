@@ -180,9 +180,6 @@ func (c *compiler) rules(o *Object) []policy.RuleSource {
 	backend := spec.Backend != nil || len(c.presets[spec.API.Preset].Events) == 0
 	for i, rule := range spec.Rules {
 		r := policy.RuleSource{Pos: o.at("spec", "rules", i), On: o.text("spec", "rules", i, "on")}
-		if len(rule.Require) > 0 || rule.StepUp != nil {
-			c.add(r.Pos, "found require or stepUp, which this version does not act on", "a rule without it", "")
-		}
 		if rule.On == "" {
 			c.missing(o, "what the rule is for, such as threads or threads:create", "spec", "rules", i, "on")
 			continue
@@ -197,6 +194,7 @@ func (c *compiler) rules(o *Object) []policy.RuleSource {
 				r.Allow = &allow
 			}
 		}
+		r.Require, r.Login = c.require(o, i), c.login(o, i)
 		r.Filter, r.Stamp = c.tree(o, "filter", i), c.tree(o, "stamp", i)
 		if r.Filter != nil && !backend {
 			backend = true // once is enough

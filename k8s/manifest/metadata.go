@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/url"
 	"strings"
 
@@ -34,9 +33,7 @@ func (c *compiler) protectedResource(o *Object) (address string, document *polic
 	}
 	c.strings(o, in.Scopes, "scope", "spec", "protectedResource", "scopes")
 	for i, scope := range in.Scopes {
-		if strings.ContainsAny(scope, `"\`) || scope != "" && !isVisible(scope) {
-			c.add(o.at("spec", "protectedResource", "scopes", i), fmt.Sprintf("found scope %q", scope), "visible characters without quotes and backslashes", "RFC 6749, section 3.3; a list has one scope an item")
-		}
+		c.challengeable(o, scope, "scope", "spec", "protectedResource", "scopes", i)
 	}
 	if in.Documentation != "" {
 		c.url(o.text("spec", "protectedResource", "documentation"), urlRule{what: "documentation", path: true, query: true, example: "https://docs.example.com/api"})
