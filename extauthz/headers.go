@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/usher-authz/usher/policy"
 )
 
 // headers are a request's headers in whichever of Envoy's two forms they came: a map with equal names joined by a comma,
@@ -19,6 +21,7 @@ type headers struct {
 	partialBody                                      []string
 	requestID                                        string
 	upgrade                                          bool
+	hidden                                           string   // lower-case name of the header with the token, if not authorization
 	odd                                              []string // names with other bytes than lower-case letters, digits and hyphens
 }
 
@@ -66,6 +69,22 @@ func (h *headers) note(name, text string, raw []byte) {
 	*to = append(*to, valueOf(text, raw))
 }
 
+// all returns the values of the headers of one name, which is lower-case.
+func (h *headers) all(name string) []string {
+	var out []string
+	for k, v := range h.joined {
+		if strings.EqualFold(k, name) {
+			out = append(out, v)
+		}
+	}
+	for _, v := range h.raw {
+		if strings.EqualFold(v.GetKey(), name) {
+			out = append(out, valueOf(v.GetValue(), v.GetRawValue()))
+		}
+	}
+	return out
+}
+
 // valueOf returns whichever form is filled, without a copy: nobody changes a decoded message, and the string keeps it alive.
 func valueOf(text string, raw []byte) string {
 	if len(raw) > 0 {
@@ -92,7 +111,7 @@ func (h *headers) visible() map[string]string {
 		case "authorization", "dpop", "cookie", "proxy-authorization":
 			return
 		}
-		if name == "" || name[0] == ':' {
+		if name == "" || name[0] == ':' || h.hidden != "" && policy.CanonicalHeader(name) == h.hidden {
 			return
 		}
 		if old, ok := out[name]; ok {

@@ -1,16 +1,13 @@
 package extauthz
 
 import (
-	"encoding/pem"
 	"errors"
-	"net/url"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
-	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -186,71 +183,6 @@ func unhex(c byte) int {
 		return int(c-'A') + 10
 	}
 	return -1
-}
-
-// credential reads the one Authorization header (RFC 6750, section 2.1; RFC 9449, section 7.1), and what binds a token to
-// its sender. Without a header, or with another scheme, the challenge says no more (RFC 6750, section 3).
-func (r *request) credential() (token.Credential, error) {
-	values := r.headers.authorization
-	switch {
-	case len(values) == 0:
-		return token.Credential{}, &policy.Refusal{Outcome: policy.Unauthenticated, Detail: "A bearer token is needed."}
-	case len(values) > 1:
-		return token.Credential{}, badToken("More than one Authorization header.")
-	}
-	scheme, text, found := strings.Cut(values[0], " ")
-	switch {
-	case strings.EqualFold(scheme, "Bearer"):
-		scheme = "Bearer"
-	case strings.EqualFold(scheme, "DPoP"):
-		scheme = "DPoP"
-	default:
-		return token.Credential{}, &policy.Refusal{Outcome: policy.Unauthenticated, Detail: "A bearer token is needed."}
-	}
-	text = strings.TrimLeft(text, " ")
-	if !found || !isToken68(text) {
-		return token.Credential{}, badToken("The Authorization header is malformed.")
-	}
-	c := token.Credential{Scheme: scheme, Token: text, Method: r.method}
-	if len(r.headers.dpop) > 0 {
-		c.Proofs = r.headers.dpop
-		raw, _, _ := strings.Cut(r.target, "?")
-		c.URL = r.scheme + "://" + r.attrs.GetRequest().GetHttp().GetHost() + raw
-	}
-	if text := r.attrs.GetSource().GetCertificate(); text != "" {
-		c.Certificate = leaf(text)
-	}
-	return c, nil
-}
-
-func badToken(detail string) *policy.Refusal {
-	return &policy.Refusal{Outcome: policy.Unauthenticated, Detail: detail, Challenge: `error="invalid_token"`}
-}
-
-// isToken68 reports whether text is a b64token (RFC 6750, section 2.1).
-func isToken68(text string) bool {
-	body := strings.TrimRight(text, "=")
-	for i := 0; i < len(body); i++ {
-		c := body[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~' || c == '+' || c == '/') {
-			return false
-		}
-	}
-	return body != ""
-}
-
-// leaf returns the DER of the client's certificate from Envoy's URL-encoded PEM, undone as of a path, so that a plus
-// sign stays one; nil if it cannot be read.
-func leaf(text string) []byte {
-	decoded, err := url.PathUnescape(text)
-	if err != nil {
-		return nil
-	}
-	block, _ := pem.Decode([]byte(decoded))
-	if block == nil || block.Type != "CERTIFICATE" {
-		return nil
-	}
-	return block.Bytes
 }
 
 // body returns the whole body for a route that needs it, at most so many bytes. One that Envoy cut off, did not send, or

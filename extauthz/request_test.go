@@ -87,7 +87,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		_, _ = r.credential()
+		_, _ = r.credential(&policy.TokenFrom{})
 		_, _ = r.body(1 << 20)
 	})
 }

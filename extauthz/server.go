@@ -170,7 +170,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		}
 	}
 
-	credential, err := r.credential()
+	credential, err := r.credential(&p.TokenFrom)
 	if err != nil {
 		return fail(p, err)
 	}
@@ -271,8 +271,17 @@ func (s *Server) public(p *policy.Policy, r *request) answer {
 func (s *Server) pass(p *policy.Policy, r *request, identity []policy.Header) answer {
 	a := answer{outcome: policy.Allow, set: identity}
 	a.remove = append(a.remove, p.RemovedAlways()...)
-	if !p.ForwardToken {
+	fromElsewhere := p.TokenFrom.Header != "" || p.TokenFrom.Cookie != ""
+	if !p.ForwardToken || fromElsewhere {
+		// Where the token is elsewhere, nobody has looked at these.
 		a.remove = append(a.remove, "authorization", "dpop")
+	}
+	if name := p.TokenFrom.Cookie; name != "" && !p.ForwardToken {
+		if rest, found := withoutCookie(r.headers.all("cookie"), name); found && rest == "" {
+			a.remove = append(a.remove, "cookie")
+		} else if found {
+			a.set = append(a.set[:len(a.set):len(a.set)], policy.Header{Name: "cookie", Value: rest})
+		}
 	}
 	for _, name := range r.headers.odd {
 		if p.Removes(name) && !sameName(name, policy.CanonicalHeader(name)) {

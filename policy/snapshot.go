@@ -23,6 +23,7 @@ type Policy struct {
 	Shadow       bool
 	ResourceURL  string // for challenges (RFC 9728, section 5.1)
 	ForwardToken bool
+	TokenFrom    TokenFrom
 
 	document  *Document
 	hosts     []string
@@ -168,13 +169,16 @@ func coversAny(pattern string, hosts []string) bool {
 func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Policy, Problems, Problems) {
 	p := &Policy{
 		Name: source.Name, Providers: source.Providers, Shadow: source.Shadow,
-		ResourceURL: source.ResourceURL, ForwardToken: source.ForwardToken, document: source.Document, remove: map[string]bool{},
+		ResourceURL: source.ResourceURL, ForwardToken: source.ForwardToken, TokenFrom: source.TokenFrom, document: source.Document, remove: map[string]bool{},
 	}
 	for _, h := range source.Hosts {
 		p.hosts = append(p.hosts, strings.ToLower(h.Text))
 	}
 	for _, name := range alwaysRemove {
 		p.remove[name] = true
+	}
+	if name := source.TokenFrom.Header; name != "" && !p.ForwardToken {
+		p.remove[CanonicalHeader(name)] = true
 	}
 	events, problems := p.compileAPI(source.API, presets)
 	var warnings Problems
@@ -196,6 +200,10 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 		}
 		if slices.Contains(alwaysRemove, name) {
 			problems = append(problems, Problem{Pos: h.Name.Pos, Found: fmt.Sprintf("header %q, which a backend would obey", name), Want: "a name of its own, such as x-user-id"})
+			continue
+		}
+		if source.TokenFrom.Header != "" && name == CanonicalHeader(source.TokenFrom.Header) {
+			problems = append(problems, Problem{Pos: h.Name.Pos, Found: fmt.Sprintf("identity header %q, which has the client's token", name), Want: "another name"})
 			continue
 		}
 		if !strings.HasPrefix(name, p.prefix) {

@@ -16,7 +16,8 @@ type Source struct {
 	API             APISource
 	ResourceURL     string    // the RFC 9728 document that challenges name; may be empty
 	Document        *Document // that Usher serves itself; nil: none
-	ForwardToken    bool      // leave the Authorization header for the backend
+	ForwardToken    bool      // leave the token for the backend
+	TokenFrom       TokenFrom // where the token is
 	Rules           []RuleSource
 	IdentityHeaders []HeaderSource
 }
@@ -24,6 +25,14 @@ type Source struct {
 // Document is a JSON text that anybody may read at one path of the policy's hosts.
 type Document struct {
 	Path, Body string
+}
+
+// TokenFrom says where a request has its token. The zero value is the Authorization header; at most one of Header and
+// Cookie is set, and the Authorization header is then not looked at.
+type TokenFrom struct {
+	Header  string   // lower-case name of a header with the bare token
+	Cookie  string   // name of a cookie with the bare token; case-sensitive
+	Origins []string // with Cookie: the exact origins whose pages may use it
 }
 
 // Text is a scalar of a manifest with its place: a name, or a CEL expression.
