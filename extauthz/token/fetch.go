@@ -2,11 +2,14 @@ package token
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,20 +29,33 @@ type fetcher struct {
 	allowHTTP bool
 }
 
-func newFetcher(transport http.RoundTripper, allowHTTP bool) *fetcher {
-	if transport == nil {
-		transport = defaultTransport(5*time.Second, 2)
+func newFetcher(c Config) (*fetcher, error) {
+	transport, err := transportOf(c, 5*time.Second, 2)
+	if err != nil {
+		return nil, err
 	}
-	return &fetcher{allowHTTP: allowHTTP, http: &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: sameHost}}
+	return &fetcher{allowHTTP: c.AllowHTTP, http: &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: sameHost}}, nil
 }
 
-// defaultTransport takes no proxy from the environment, and TLS as Go's defaults have it: 1.2 or later.
-func defaultTransport(connect time.Duration, connections int) *http.Transport {
-	return &http.Transport{
+// transportOf returns the Config's transport, or one that takes no proxy from the environment, and TLS as Go's defaults have
+// it: 1.2 or later, by the usual roots or just those of the Config.
+func transportOf(c Config, connect time.Duration, connections int) (http.RoundTripper, error) {
+	if c.Transport != nil {
+		return c.Transport, nil
+	}
+	t := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: connect}).DialContext,
 		TLSHandshakeTimeout: connect, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 64 << 10,
 		MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections, IdleConnTimeout: 90 * time.Second,
 	}
+	if len(c.CA) > 0 {
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(c.CA) {
+			return nil, fmt.Errorf("provider %q: the CA has no certificate in PEM", c.Name)
+		}
+		t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	return t, nil
 }
 
 // sameHost lets a provider redirect within its own host only: a redirect elsewhere would let whoever can cause one choose
@@ -51,43 +67,103 @@ func sameHost(next *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// get fetches a document: status 200 and within the size limit, or an error.
-func (f *fetcher) get(ctx context.Context, address string) ([]byte, error) {
+// document is what a provider answered, and for how long it says so.
+type document struct {
+	text  []byte        // nil: as before, by its etag
+	etag  string        // of the text; empty: none
+	fresh time.Duration // by Cache-Control; 0: it does not say
+}
+
+// get fetches a document: status 200 and within the size limit, or an error. With an etag of the text that is known, the
+// answer may be that there is no other (RFC 9110, section 13.1.2).
+func (f *fetcher) get(ctx context.Context, address, etag string) (document, error) {
 	u, err := checkURL(address, f.allowHTTP)
 	if err != nil {
-		return nil, err
+		return document{}, err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, err
+		return document{}, err
 	}
 	request.Header.Set("Accept", "application/json")
+	if etag != "" {
+		request.Header.Set("If-None-Match", etag)
+	}
 	response, err := f.http.Do(request)
 	if err != nil {
-		return nil, err
+		return document{}, hinted(err)
 	}
 	defer func() { _ = response.Body.Close() }()
+	d := document{etag: response.Header.Get("ETag"), fresh: freshness(response.Header)}
+	if len(d.etag) > maxETag {
+		d.etag = ""
+	}
+	if response.StatusCode == http.StatusNotModified && etag != "" {
+		d.etag = etag
+		return d, nil
+	}
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %d, expected 200", u.Host, response.StatusCode)
+		return document{}, fmt.Errorf("%s answered %d, expected 200", u.Host, response.StatusCode)
 	}
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
 	if err != nil {
-		return nil, err
+		return document{}, err
 	}
 	if len(text) > maxDocument {
-		return nil, fmt.Errorf("%s answered more than %d bytes", u.Host, maxDocument)
+		return document{}, fmt.Errorf("%s answered more than %d bytes", u.Host, maxDocument)
 	}
-	return text, nil
+	d.text = text
+	return d, nil
+}
+
+// maxETag bounds the etag that is kept.
+const maxETag = 256
+
+// hinted says what to do about a certificate that is not trusted.
+func hinted(err error) error {
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		return fmt.Errorf("%w; name the provider's own authority by caRef", err)
+	}
+	return err
+}
+
+// freshness is how long an answer says it is good for (RFC 9111, sections 5.2.2 and 4.2.3): max-age, less the age that it has
+// already; 0 where it does not say, or says what has no one reading.
+func freshness(h http.Header) time.Duration {
+	var age, most int64
+	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch strings.ToLower(name) {
+		case "no-store", "no-cache":
+			return time.Nanosecond // as soon as the bounds let
+		case "max-age":
+			n, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31)
+			if err != nil {
+				return 0
+			}
+			most = max(1, int64(n))
+		}
+	}
+	if text := h.Get("Age"); text != "" {
+		if n, err := strconv.ParseUint(text, 10, 31); err == nil {
+			age = int64(n)
+		}
+	}
+	if most == 0 {
+		return 0
+	}
+	return max(time.Duration(most-age)*time.Second, time.Nanosecond)
 }
 
 // discover reads the issuer's metadata for its jwks_uri (OpenID Connect Discovery 1.0, section 4). The document must name
 // the issuer that it was asked for (section 4.3), or somebody else's keys would be trusted.
 func (f *fetcher) discover(ctx context.Context, issuer string) (string, error) {
-	text, err := f.get(ctx, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration")
+	d, err := f.get(ctx, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration", "")
 	if err != nil {
 		return "", fmt.Errorf("discover %q: %w", issuer, err)
 	}
-	v, err := policy.ParseValue(text)
+	v, err := policy.ParseValue(d.text)
 	if err != nil {
 		return "", fmt.Errorf("discover %q: the document is not strict JSON", issuer)
 	}
@@ -96,7 +172,11 @@ func (f *fetcher) discover(ctx context.Context, issuer string) (string, error) {
 		return "", fmt.Errorf("discover %q: the document is not a JSON object", issuer)
 	}
 	if stated, _ := document["issuer"].(string); stated != issuer {
-		return "", fmt.Errorf("discover %q: the document is for issuer %q, expected just the configured one", issuer, excerpt(stated))
+		hint := "expected just the configured one"
+		if strings.TrimSuffix(stated, "/") == strings.TrimSuffix(issuer, "/") {
+			hint = "which differs by a slash at its end: configure it so"
+		}
+		return "", fmt.Errorf("discover %q: the document is for issuer %q, %s", issuer, excerpt(stated), hint)
 	}
 	uri, _ := document["jwks_uri"].(string)
 	if _, err := checkURL(uri, f.allowHTTP); err != nil {
@@ -105,17 +185,20 @@ func (f *fetcher) discover(ctx context.Context, issuer string) (string, error) {
 	return uri, nil
 }
 
-// keys fetches a JWK set.
-func (f *fetcher) keys(ctx context.Context, uri string) ([]*key, error) {
-	text, err := f.get(ctx, uri)
+// keys fetches a JWK set; no keys and no error: it is the one with this etag still.
+func (f *fetcher) keys(ctx context.Context, uri, etag string) ([]*key, document, error) {
+	d, err := f.get(ctx, uri, etag)
 	if err != nil {
-		return nil, fmt.Errorf("fetch keys of %q: %w", excerpt(uri), err)
+		return nil, d, fmt.Errorf("fetch keys of %q: %w", excerpt(uri), err)
 	}
-	keys, err := parseKeys(text)
+	if d.text == nil {
+		return nil, d, nil
+	}
+	keys, err := parseKeys(d.text)
 	if err != nil {
-		return nil, fmt.Errorf("fetch keys of %q: %w", excerpt(uri), err)
+		return nil, d, fmt.Errorf("fetch keys of %q: %w", excerpt(uri), err)
 	}
-	return keys, nil
+	return keys, d, nil
 }
 
 // excerpt shortens what a provider said, for messages.

@@ -74,9 +74,9 @@ func NewIntrospector(c Config) (*Introspector, error) {
 	if spec.ClientID == "" || spec.ClientSecret == "" {
 		return nil, fmt.Errorf("provider %q: introspection needs a client id and its secret", c.Name)
 	}
-	transport := c.Transport
-	if transport == nil {
-		transport = defaultTransport(introspectWait, introspectSlots)
+	transport, err := transportOf(c, introspectWait, introspectSlots)
+	if err != nil {
+		return nil, err
 	}
 	// RFC 6749, section 2.3.1: both parts are form-encoded before they are joined.
 	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(spec.ClientID) + ":" + url.QueryEscape(spec.ClientSecret)))

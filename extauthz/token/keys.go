@@ -14,13 +14,15 @@ import (
 )
 
 const (
-	refreshEvery = 5 * time.Minute        // between two fetches that succeed, and up to a tenth more
-	overdue      = 7 * time.Minute        // without an attempt: the clock has jumped, or the process slept
+	refreshEvery = 5 * time.Minute        // between two fetches that succeed, and up to a tenth more, where the provider does not say
+	refreshLeast = time.Minute            // whatever it says
+	refreshMost  = 15 * time.Minute       // so that a withdrawal takes effect within that
+	overdue      = 17 * time.Minute       // without an attempt: the clock has jumped, or the process slept
 	retryFirst   = time.Second            // after a failure, doubled up to retryMost, and up to a quarter more
 	retryMost    = time.Minute            //
 	askEvery     = 10 * time.Second       // between two fetches that requests ask for
 	askWait      = 100 * time.Millisecond // how long a request waits for such a fetch
-	maxStale     = 24 * time.Hour         // how long keys are good without a fetch that succeeds
+	staleDefault = 24 * time.Hour         // how long keys are good without a fetch that succeeds
 )
 
 // maxTries bounds how many keys of one name a signature is checked against.
@@ -30,6 +32,8 @@ const maxTries = 4
 type keySet struct {
 	keys    []*key
 	fetched time.Time
+	uri     string // where they were fetched
+	etag    string // of the answer; empty: none
 }
 
 // has reports whether a key is still published. Keys that stay from one set to the next stay the same pointer.
@@ -61,6 +65,7 @@ type keySource struct {
 	fixed bool                   // given once
 
 	name, issuer, uri string // uri is empty for discovery
+	maxStale          time.Duration
 	fetch             *fetcher
 	now               func() time.Time
 	log               *zap.Logger
@@ -82,7 +87,10 @@ type flight struct {
 var errNoKeysYet = errors.New("keys are not fetched yet")
 
 func newKeySource(c Config, algorithms []string, now func() time.Time, log *zap.Logger) (*keySource, error) {
-	s := &keySource{name: c.Name, issuer: c.Issuer, uri: c.JWKSURI, now: now, log: log, wake: make(chan struct{}, 1), problem: errNoKeysYet}
+	s := &keySource{name: c.Name, issuer: c.Issuer, uri: c.JWKSURI, maxStale: c.MaxStale, now: now, log: log, wake: make(chan struct{}, 1), problem: errNoKeysYet}
+	if s.maxStale <= 0 {
+		s.maxStale = staleDefault
+	}
 	switch {
 	case len(c.SharedSecret) > 0:
 		k, err := secretKey(c.SharedSecret, algorithms)
@@ -114,8 +122,9 @@ func newKeySource(c Config, algorithms []string, now func() time.Time, log *zap.
 	if _, err := checkURL(address, c.AllowHTTP); err != nil {
 		return nil, fmt.Errorf("provider %q: keys at %q: %w", c.Name, address, err)
 	}
-	s.fetch = newFetcher(c.Transport, c.AllowHTTP)
-	return s, nil
+	var err error
+	s.fetch, err = newFetcher(c)
+	return s, err
 }
 
 // current returns the keys in force, or an error where there are none that are fresh enough.
@@ -134,10 +143,8 @@ func (s *keySource) usable(set *keySet, now time.Time) error {
 		return nil
 	case set == nil:
 		return errNoKeysYet
-	case now.Sub(set.fetched) > maxStale:
+	case now.Sub(set.fetched) > s.maxStale:
 		return errors.New("the last fetch of keys that succeeded is too long ago")
-	case len(set.keys) == 0:
-		return errors.New("the issuer publishes no key that can verify a signature")
 	}
 	return nil
 }
@@ -162,7 +169,7 @@ func (s *keySource) run(ctx context.Context) {
 		if now := s.now(); !onDemand || now.Sub(discovered) >= refreshEvery {
 			uri, discovered = "", now
 		}
-		next, err := s.attempt(ctx, uri)
+		next, fresh, err := s.attempt(ctx, uri)
 		uri = next
 		if ctx.Err() != nil {
 			s.end(taken, ctx.Err())
@@ -170,12 +177,11 @@ func (s *keySource) run(ctx context.Context) {
 		}
 		s.note(err)
 		s.end(taken, err)
-		wait := refreshEvery + rand.N(refreshEvery/10)
+		wait := retry + rand.N(retry/4)
 		if err != nil {
-			wait = retry + rand.N(retry/4)
 			retry = min(2*retry, retryMost)
 		} else {
-			retry = retryFirst
+			wait, retry = fresh+rand.N(fresh/10), retryFirst
 		}
 		onDemand = s.sleep(ctx, wait)
 		if ctx.Err() != nil {
@@ -197,33 +203,46 @@ func (s *keySource) sleep(ctx context.Context, d time.Duration) bool {
 	return false
 }
 
-// attempt fetches the keys and puts them in force, and returns where they are; empty to look for them again. A JWK set that
-// can be read is what the issuer says, whether it has keys or not: what it lacks is withdrawn.
-func (s *keySource) attempt(ctx context.Context, uri string) (string, error) {
+// attempt fetches the keys and puts them in force, and returns where they are, empty to look for them again, and when to
+// fetch them next. What a JWK set lacks is withdrawn; but one without any key is what a sick provider publishes, and is no
+// answer: nobody's tokens could be verified then.
+func (s *keySource) attempt(ctx context.Context, uri string) (string, time.Duration, error) {
 	if uri == "" {
 		if uri = s.uri; uri == "" {
 			var err error
 			if uri, err = s.fetch.discover(ctx, s.issuer); err != nil {
-				return "", err
+				return "", 0, err
 			}
 		}
 	}
-	keys, err := s.fetch.keys(ctx, uri)
-	if err != nil {
-		return "", err
+	old, etag := s.set.Load(), ""
+	if old != nil && old.uri == uri {
+		etag = old.etag
 	}
-	if old := s.set.Load(); old != nil {
+	keys, d, err := s.fetch.keys(ctx, uri, etag)
+	if err != nil {
+		return "", 0, err
+	}
+	fresh := refreshEvery
+	if d.fresh > 0 {
+		fresh = min(max(d.fresh, refreshLeast), refreshMost)
+	}
+	if d.text == nil { // as before
+		s.set.Store(&keySet{keys: old.keys, fetched: s.now(), uri: uri, etag: d.etag})
+		return uri, fresh, nil
+	}
+	if len(keys) == 0 {
+		return uri, 0, fmt.Errorf("fetch keys of %q: the JWK set has no key that can verify a signature", excerpt(uri))
+	}
+	if old != nil {
 		for i, k := range keys {
 			if j := slices.IndexFunc(old.keys, func(o *key) bool { return o.identity == k.identity }); j >= 0 {
 				keys[i] = old.keys[j]
 			}
 		}
 	}
-	s.set.Store(&keySet{keys: keys, fetched: s.now()})
-	if len(keys) == 0 {
-		return uri, fmt.Errorf("fetch keys of %q: the JWK set has no key that can verify a signature", excerpt(uri))
-	}
-	return uri, nil
+	s.set.Store(&keySet{keys: keys, fetched: s.now(), uri: uri, etag: d.etag})
+	return uri, fresh, nil
 }
 
 // take returns the flight that the attempt which begins now is for, or nil. One that is asked for later waits for the next.

@@ -188,21 +188,6 @@ func TestAWithdrawnKeyIsDroppedForRememberedTokensToo(t *testing.T) {
 	})
 }
 
-func TestWithoutAnyKeyLeftNothingIsGoodAndItIsNotTheClientsFault(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := tokentest.New(issuer, keyOf("ES256", 1))
-		j := running(t, p)
-		token := p.Mint(claims{"exp": time.Now().Unix() + 86400})
-		expect(t, j, bearer(token), policy.Allow)
-		p.Withdraw(keyOf("ES256", 1).ID)
-		time.Sleep(6 * time.Minute)
-		expect(t, j, bearer(token), policy.Unavailable)
-		if st := j.Status(); st.Ready || st.Problem == "" {
-			t.Errorf("%+v", st)
-		}
-	})
-}
-
 func TestARefreshThatChangesNothingForgetsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := tokentest.New(issuer, keyOf("ES256", 1))
@@ -323,7 +308,11 @@ func (e *endless) Read(b []byte) (int, error) {
 
 func TestNoMoreThanAMegabyteIsReadOfAnAnswer(t *testing.T) {
 	e := &endless{}
-	if _, err := newFetcher(e, false).get(t.Context(), issuer); err == nil || e.read > 2<<20 {
+	f, err := newFetcher(Config{Transport: e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.get(t.Context(), issuer, ""); err == nil || e.read > 2<<20 {
 		t.Errorf("read %d bytes: %v", e.read, err)
 	}
 }

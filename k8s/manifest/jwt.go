@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/k8s/api/v1alpha1"
@@ -15,6 +16,9 @@ import (
 func hmacSize(algorithm string) int {
 	return map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}[algorithm]
 }
+
+// How long fetched keys may be good while the provider cannot be reached.
+const minStale, maxStale = 30 * time.Minute, 7 * 24 * time.Hour
 
 func asymmetric() []string {
 	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
@@ -35,6 +39,15 @@ func (c *compiler) jwt(o *Object, jwt *v1alpha1.JWT, config *token.Config) {
 	config.Algorithms, config.Typ = jwt.Algorithms, jwt.Typ
 	c.strings(o, jwt.Typ, "typ", "spec", "jwt", "typ")
 	c.algorithms(o, jwt, symmetric)
+	if m := jwt.MaxStale; m != nil {
+		config.MaxStale = m.Duration
+		if (m.Duration < minStale || m.Duration > maxStale) && !o.broken {
+			c.add(o.at("spec", "jwt", "maxStale"), "found "+m.Duration.String(), minStale.String()+" to "+maxStale.String(), "keys are fetched every few minutes; leave it out to take 24h")
+		}
+		if len(sources) > 0 && sources[0] != "jwksURI" {
+			c.add(o.at("spec", "jwt", "maxStale"), "found maxStale beside keys that are not fetched", "", "leave it out")
+		}
+	}
 	for _, source := range sources {
 		at := o.at("spec", "jwt", source)
 		switch source {

@@ -40,8 +40,11 @@ func (c *compiler) provider(o *Object) token.Config {
 		}
 	}
 	c.claims(o, &config)
-	c.notYet(o, "preset", "jwt.maxStale", "introspection.clientAuthMethod",
-		"introspection.privateKeyRef", "introspection.cacheFor", "userinfo", "proofOfPossession", "revocation", "caRef")
+	if spec.CARef != nil {
+		config.CA = c.authority(o, *spec.CARef)
+	}
+	c.notYet(o, "preset", "introspection.clientAuthMethod",
+		"introspection.privateKeyRef", "introspection.cacheFor", "userinfo", "proofOfPossession", "revocation")
 	switch {
 	case spec.JWT != nil && spec.Introspection != nil:
 		c.add(o.at("spec", "introspection"), "found both jwt and introspection", "one of them", "two providers with one issuer can stand in two policies")
