@@ -1,7 +1,9 @@
 package extauthz
 
 import (
+	"context"
 	"encoding/pem"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,6 +15,35 @@ import (
 // errNoToken is the answer to a request without a credential that could be read: its challenge says no more (RFC 6750,
 // section 3).
 var errNoToken = &policy.Refusal{Outcome: policy.Unauthenticated, Detail: "A bearer token is needed."}
+
+// errScheme says the same, but is not for a request without any credential.
+var errScheme = &policy.Refusal{Outcome: policy.Unauthenticated, Detail: "A bearer token is needed."}
+
+// identify says who asks: whom a verifier vouches for, or nobody where there is no credential and the policy lets nobody
+// in. A credential that is bad, or of another scheme, is 401 there too.
+func (r *request) identify(ctx context.Context, p *policy.Policy, v token.Verifier) (*policy.Identity, error) {
+	credential, err := r.credential(&p.TokenFrom)
+	if err == errNoToken && p.Anonymous() != nil && len(r.headers.dpop) == 0 {
+		return p.Anonymous(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	id, err := v.Verify(ctx, credential)
+	if err == nil && (id == nil || id.Name == "") {
+		err = errors.New("verifier returned no identity")
+	}
+	return id, err
+}
+
+// login makes a denial of nobody one that says to log in. What is not found, or in conflict, stays so: whoever it is of.
+func login(d policy.Decision) policy.Decision {
+	switch d.Outcome {
+	case policy.Forbidden, policy.InsufficientScope, policy.StepUp:
+		return policy.Decision{Outcome: policy.Unauthenticated, Detail: errNoToken.Detail, Rule: d.Rule, Reason: d.Reason}
+	}
+	return d
+}
 
 // credential reads the token from the one place where the policy says that it is, and what binds it to its sender. A
 // query and a body are never looked at (RFC 6750, sections 2.2 and 2.3; RFC 9700, section 4.3.2).
@@ -57,7 +88,7 @@ func (r *request) authorization() (scheme, text string, err error) {
 	case strings.EqualFold(scheme, "DPoP"):
 		scheme = "DPoP"
 	default:
-		return "", "", errNoToken
+		return "", "", errScheme
 	}
 	text = strings.TrimLeft(text, " ")
 	if !found || !isToken68(text) {

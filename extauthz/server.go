@@ -170,16 +170,9 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		}
 	}
 
-	credential, err := r.credential(&p.TokenFrom)
+	id, err := r.identify(ctx, p, state.chosen[p])
 	if err != nil {
 		return fail(p, err)
-	}
-	id, err := state.chosen[p].Verify(ctx, credential)
-	if err != nil {
-		return fail(p, err)
-	}
-	if id == nil || id.Name == "" {
-		return fail(p, errors.New("verifier returned no identity"))
 	}
 	rec.user = id.Name
 	if unknown != nil {
@@ -215,6 +208,9 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 			return fail(p, err)
 		}
 		d = d.Resolve(found)
+	}
+	if id == p.Anonymous() {
+		d = login(d)
 	}
 	rec.rule, rec.reason = d.Rule, d.Reason
 	if d.Outcome != policy.Allow {

@@ -77,10 +77,10 @@ type field struct {
 
 var fields = map[string]map[string]field{
 	userType: {
-		"identity":        {types.StringType, func(v any) any { return v.(*Identity).Name }},
-		"displayName":     {types.StringType, func(v any) any { return v.(*Identity).DisplayName }},
+		"identity":        {types.StringType, func(v any) any { return orMissing(v.(*Identity), v.(*Identity).Name) }},
+		"displayName":     {types.StringType, func(v any) any { return orMissing(v.(*Identity), v.(*Identity).DisplayName) }},
 		"permissions":     {types.NewListType(types.StringType), func(v any) any { return v.(*Identity).Permissions }},
-		"isAuthenticated": {types.BoolType, func(any) any { return true }},
+		"isAuthenticated": {types.BoolType, func(v any) any { return v.(*Identity).Name != "" }},
 		"claims":          {types.NewMapType(types.StringType, types.DynType), func(v any) any { return v.(*Identity).Claims }},
 	},
 	requestType: {
@@ -95,6 +95,14 @@ var fields = map[string]map[string]field{
 			return map[string]string{}
 		}},
 	},
+}
+
+// orMissing is nil for a user who is not authenticated, whose name equals nothing.
+func orMissing(id *Identity, text string) any {
+	if id.Name == "" {
+		return nil
+	}
+	return text
 }
 
 // typed adds the types of `user` and `request` to CEL's registry.
@@ -128,9 +136,14 @@ func (t typed) FindStructFieldType(name, fieldName string) (*types.FieldType, bo
 		return nil, false
 	}
 	return &types.FieldType{
-		Type:    f.typ,
-		IsSet:   func(v any) bool { return v != nil },
-		GetFrom: func(v any) (any, error) { return f.get(v), nil },
+		Type:  f.typ,
+		IsSet: func(v any) bool { return v != nil && f.get(v) != nil },
+		GetFrom: func(v any) (any, error) {
+			if got := f.get(v); got != nil {
+				return got, nil
+			}
+			return nil, fmt.Errorf("no such key: %s of a user who is not authenticated", fieldName)
+		},
 	}, true
 }
 

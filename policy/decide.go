@@ -25,7 +25,7 @@ type Facts struct {
 // no I/O: where a filter needs an existing object, the Decision is Undecided and names it in Needs, and Resolve
 // finishes it.
 func (p *Policy) Decide(facts Facts, ops []Operation) Decision {
-	if facts.Identity == nil || len(ops) == 0 {
+	if !facts.Identity.valid() || len(ops) == 0 {
 		return Decision{Reason: "no identity or no operation"}
 	}
 	if len(ops) > maxOperations {
@@ -34,6 +34,9 @@ func (p *Policy) Decide(facts Facts, ops []Operation) Decision {
 	d := Decision{}
 	s := &scope{user: facts.Identity, request: facts.Request, now: facts.Now}
 	for i := range ops {
+		if ops[i].Unruled && facts.Identity.anonymous {
+			return Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: "not authenticated, for what every user may do"}
+		}
 		if denial := p.decideOne(&d, s, &ops[i]); denial != nil {
 			return *denial
 		}
@@ -422,6 +425,9 @@ func (p *Policy) identityHeaders(id *Identity) ([]Header, error) {
 	s := &scope{user: id}
 	for i, h := range p.headers {
 		text, err := h.value.string(s)
+		if err != nil && id.anonymous {
+			text, err = "", nil // it is about a user, and there is none
+		}
 		if err != nil {
 			memo.err = fmt.Errorf("identity header %s: %s", h.name, fault(err))
 			break

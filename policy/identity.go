@@ -15,9 +15,14 @@ type Identity struct {
 	Provider    string    // name of the IdentityProvider that vouched
 	Expires     time.Time // the token's own end, without skew
 
+	anonymous bool // nobody, where the policy lets nobody in; made by New alone
+
 	// memo holds the identity headers of the policy that asked last: they depend on the identity alone.
 	memo atomic.Pointer[headerMemo]
 }
+
+// valid reports whether it is somebody, or the nobody of a policy. The zero value is not.
+func (id *Identity) valid() bool { return id != nil && (id.Name != "") != id.anonymous }
 
 type headerMemo struct {
 	policy  *Policy

@@ -26,6 +26,7 @@ type Policy struct {
 	TokenFrom    TokenFrom
 
 	document  *Document
+	nobody    *Identity // nil: a token is needed
 	hosts     []string
 	routes    routeTree
 	rules     *rules
@@ -180,6 +181,9 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 	if name := source.TokenFrom.Header; name != "" && !p.ForwardToken {
 		p.remove[CanonicalHeader(name)] = true
 	}
+	if source.Anonymous {
+		p.nobody = &Identity{anonymous: true, Permissions: []string{}, Claims: map[string]any{}}
+	}
 	events, problems := p.compileAPI(source.API, presets)
 	var warnings Problems
 	// Without a single event (the preset is unknown, say) every rule would be a problem of its own.
@@ -310,6 +314,9 @@ func checkMethod(method Text) Problems {
 	}
 	return Problems{p}
 }
+
+// Anonymous is who asks without any token; nil where the policy does not let nobody in.
+func (p *Policy) Anonymous() *Identity { return p.nobody }
 
 // Document returns the text that Usher serves itself at this path, to whoever asks.
 func (p *Policy) Document(method, path string) (body string, ok bool) {

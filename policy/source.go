@@ -18,6 +18,7 @@ type Source struct {
 	Document        *Document // that Usher serves itself; nil: none
 	ForwardToken    bool      // leave the token for the backend
 	TokenFrom       TokenFrom // where the token is
+	Anonymous       bool      // a request without any token is decided too
 	Rules           []RuleSource
 	IdentityHeaders []HeaderSource
 }

@@ -27,7 +27,7 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 			s.Hosts = append(s.Hosts, h)
 		}
 	}
-	c.notYet(o, "publicURL", "anonymous", "clientCertificate", "assertion")
+	c.notYet(o, "publicURL", "clientCertificate", "assertion")
 	s.Providers = c.providers(o)
 	if spec.Backend != nil {
 		c.backend(o)
@@ -39,6 +39,7 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 	if spec.ProtectedResource != nil {
 		s.ResourceURL, s.Document = c.protectedResource(o)
 	}
+	s.Anonymous = c.anonymous(o)
 	if spec.TokenFrom != nil {
 		s.TokenFrom = c.tokenFrom(o)
 	}

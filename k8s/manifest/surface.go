@@ -58,3 +58,17 @@ func (c *compiler) tokenCookie(o *Object) policy.TokenFrom {
 	}
 	return policy.TokenFrom{Cookie: cookie.Name, Origins: cookie.AllowOrigins}
 }
+
+// anonymous checks whether a request without any token is decided too.
+func (c *compiler) anonymous(o *Object) bool {
+	switch given := o.AuthPolicy.Spec.Anonymous; given {
+	case "", "Deny":
+		return false
+	case "Allow":
+		return true
+	default:
+		choices := []string{"Allow", "Deny"}
+		c.add(o.at("spec", "anonymous"), fmt.Sprintf("found anonymous %q", given), oneOf(choices), didYouMean(given, choices))
+		return false
+	}
+}
