@@ -422,7 +422,7 @@ func (p *Policy) identityHeaders(id *Identity) ([]Header, error) {
 		return memo.headers, memo.err
 	}
 	memo := &headerMemo{policy: p, headers: make([]Header, len(p.headers))}
-	s := &scope{user: id}
+	s, size := &scope{user: id}, 0
 	for i, h := range p.headers {
 		text, err := h.value.string(s)
 		if err != nil && id.anonymous {
@@ -435,6 +435,10 @@ func (p *Policy) identityHeaders(id *Identity) ([]Header, error) {
 		value, err := headerValue(text)
 		if err != nil {
 			memo.err = fmt.Errorf("identity header %s: %w", h.name, err)
+			break
+		}
+		if size += len(h.name) + len(value) + len(": \r\n"); size > maxHeaders {
+			memo.err = fmt.Errorf("identity headers are longer than %d bytes in all", maxHeaders)
 			break
 		}
 		memo.headers[i] = Header{Name: h.name, Value: value, Keep: p.keepEmpty && value == ""}

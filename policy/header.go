@@ -11,6 +11,10 @@ import (
 // Envoy's HeaderValue holds no more than 16,384.
 const maxHeaderValue = 4096
 
+// maxHeaders bounds all identity headers of a request in bytes, names and separators included: half of what a Node
+// backend takes, as the client's own headers come beside them.
+const maxHeaders = 8192
+
 // headerValue makes text safe as the value of a request header (RFC 9110, section 5.5). A control character, or white
 // space at an end, would be changed or would split the header: an error. Bytes outside visible ASCII, and the percent
 // sign itself, are percent-encoded, so that two texts never become one value.
