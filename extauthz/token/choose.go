@@ -10,7 +10,7 @@ import (
 // Choose joins the verifiers of one policy. A JWT goes to the one whose issuer it names, before anything of it is
 // verified: that verifier then checks that the issuer really is its own. A token of an issuer that no verifier has is
 // refused, and nothing is fetched for it (RFC 8725, section 3.10). A token that names no issuer goes to the providers that
-// introspect, in their order, until one knows it; if one of them could not be asked, and none knows it, nobody knows, and
+// are asked, in their order, until one knows it; if one of them could not be asked, and none knows it, nobody knows, and
 // that is Unavailable. Without verifiers every token is refused.
 func Choose(verifiers ...Verifier) Verifier {
 	if len(verifiers) == 1 {
@@ -21,8 +21,8 @@ func Choose(verifiers ...Verifier) Verifier {
 		switch v := v.(type) {
 		case *JWT:
 			c.jwts = append(c.jwts, v)
-		case *Introspector:
-			c.introspectors = append(c.introspectors, v)
+		case *Asker:
+			c.askers = append(c.askers, v)
 		default:
 			c.others = append(c.others, v)
 		}
@@ -31,9 +31,9 @@ func Choose(verifiers ...Verifier) Verifier {
 }
 
 type chooser struct {
-	jwts          []*JWT
-	introspectors []*Introspector
-	others        []Verifier // asked in order for what none of the former is meant by
+	jwts   []*JWT
+	askers []*Asker
+	others []Verifier // asked in order for what none of the former is meant by
 }
 
 func (c chooser) Verify(ctx context.Context, credential Credential) (*policy.Identity, error) {
@@ -75,7 +75,7 @@ func (c chooser) issuedBy(ctx context.Context, issuer string, credential *Creden
 			return j.verify(ctx, credential, d, t)
 		}
 	}
-	for _, i := range c.introspectors {
+	for _, i := range c.askers {
 		if i.issuer == issuer {
 			return i.verify(ctx, credential, d)
 		}
@@ -91,7 +91,7 @@ func (c chooser) opaque(ctx context.Context, credential Credential, d *digest) (
 		}
 		refused = err
 	}
-	for _, i := range c.introspectors {
+	for _, i := range c.askers {
 		id, err := i.verify(ctx, &credential, d)
 		if err == nil {
 			return id, nil

@@ -16,7 +16,7 @@ import (
 	"github.com/usher-authz/usher/policy"
 )
 
-func introspector(t testing.TB, p *tokentest.Provider) *Introspector {
+func introspector(t testing.TB, p *tokentest.Provider) *Asker {
 	t.Helper()
 	c := config(t, p)
 	c.Introspection = &Introspection{Endpoint: p.Issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret}
@@ -100,7 +100,7 @@ func TestAnActiveAnswerIsGoodForAWhileAndNeverPastExp(t *testing.T) {
 		i := introspector(t, p)
 		p.Opaque("long", p.Good())
 		expect(t, i, bearer("long"), policy.Allow)
-		time.Sleep(introspectKeep - time.Second)
+		time.Sleep(askKeep - time.Second)
 		p.Opaque("long", nil)
 		expect(t, i, bearer("long"), policy.Allow)
 		if n := p.Hits(tokentest.Introspection); n != 1 {
@@ -127,7 +127,7 @@ func TestAnInactiveAnswerIsRememberedBriefly(t *testing.T) {
 			t.Errorf("asked %d times", n)
 		}
 		p.Opaque("nobody", p.Good())
-		time.Sleep(introspectRefuse)
+		time.Sleep(askRefuse)
 		expect(t, i, bearer("nobody"), policy.Allow)
 	})
 }
@@ -200,7 +200,7 @@ func TestAFloodWhileTheEndpointHangsIsAnsweredInTimeAndBounded(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if n := p.Hits(tokentest.Introspection); n > introspectSlots {
+		if n := p.Hits(tokentest.Introspection); n > askSlots {
 			t.Errorf("asked %d times", n)
 		}
 		// It failed often: for a moment nobody waits for it.

@@ -39,6 +39,16 @@ type Provider interface {
 
 // New returns the verifier that c asks for. It does no I/O; the error names what is wrong in c.
 func New(c Config) (Provider, error) {
+	if c.Introspection != nil && c.Userinfo != nil {
+		return nil, fmt.Errorf("provider %q: introspection and userinfo, expected one of them", c.Name)
+	}
+	if c.Userinfo != nil {
+		i, err := NewUserinfo(c)
+		if err != nil {
+			return nil, err
+		}
+		return i, nil
+	}
 	if c.Introspection != nil {
 		i, err := NewIntrospector(c)
 		if err != nil {
@@ -115,6 +125,8 @@ type Status struct {
 	Keys    int       `json:"keys"`              // that it holds
 	Fetched time.Time `json:"fetched,omitzero"`  // the last success
 	Problem string    `json:"problem,omitempty"` // of the last attempt, if it failed
+
+	Asked *AskedStatus `json:"asked,omitempty"` // of a provider that is asked about each token
 }
 
 // check refuses what shows no token, or one of a length that none has.

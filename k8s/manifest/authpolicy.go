@@ -98,12 +98,12 @@ func (c *compiler) claim(t policy.Text, o *Object) bool {
 	return false
 }
 
-// providers resolves the names within the policy's namespace. Two of one issuer are refused: which of them verifies a
-// token would be chance.
+// providers resolves the names within the policy's namespace. Two of one issuer are refused, as which of them verifies a
+// token would be chance; but one may take its JWTs and the other its opaque tokens.
 func (c *compiler) providers(o *Object) []string {
 	spec := &o.AuthPolicy.Spec
 	var out []string
-	issuers := map[string]policy.Position{}
+	issuers := map[[2]string]policy.Position{}
 	seen := map[string]bool{}
 	for i, name := range spec.Providers {
 		at := o.at("spec", "providers", i)
@@ -121,12 +121,15 @@ func (c *compiler) providers(o *Object) []string {
 			continue
 		}
 		out = append(out, c.name(p))
-		issuer := p.IdentityProvider.Spec.Issuer
-		if first, ok := issuers[issuer]; ok && issuer != "" {
+		issuer, kind := p.IdentityProvider.Spec.Issuer, "jwt"
+		if p.IdentityProvider.Spec.Introspection != nil || p.IdentityProvider.Spec.Userinfo != nil {
+			kind = "opaque"
+		}
+		if first, ok := issuers[[2]string{issuer, kind}]; ok && issuer != "" {
 			c.add(at, fmt.Sprintf("found a second provider with issuer %q", issuer), "each issuer once in a policy", "the first one is at "+first.String())
 			continue
 		}
-		issuers[issuer] = at
+		issuers[[2]string{issuer, kind}] = at
 	}
 	if len(spec.Providers) == 0 && !allPublic(&spec.API) {
 		c.missing(o, "the names of the IdentityProviders whose tokens are accepted", "spec", "providers")

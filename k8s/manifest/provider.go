@@ -43,11 +43,14 @@ func (c *compiler) provider(o *Object) token.Config {
 	if spec.CARef != nil {
 		config.CA = c.authority(o, *spec.CARef)
 	}
-	c.notYet(o, "preset", "introspection.clientAuthMethod",
-		"introspection.privateKeyRef", "introspection.cacheFor", "userinfo", "proofOfPossession", "revocation")
+	c.notYet(o, "preset", "introspection.privateKeyRef", "proofOfPossession", "revocation")
 	switch {
+	case spec.Userinfo != nil && (spec.JWT != nil || spec.Introspection != nil):
+		c.add(o.at("spec", "userinfo"), "found userinfo beside another way to verify tokens", "one of jwt, introspection and userinfo", "a provider for JWTs and one for opaque tokens can stand in one policy")
+	case spec.Userinfo != nil:
+		config.Userinfo = c.userinfo(o, spec)
 	case spec.JWT != nil && spec.Introspection != nil:
-		c.add(o.at("spec", "introspection"), "found both jwt and introspection", "one of them", "two providers with one issuer can stand in two policies")
+		c.add(o.at("spec", "introspection"), "found both jwt and introspection", "one of them", "a provider for JWTs and one for opaque tokens can stand in one policy")
 	case spec.Introspection != nil:
 		config.Introspection = c.introspection(o, spec)
 	case spec.JWT != nil:
@@ -86,27 +89,6 @@ func (c *compiler) strings(o *Object, list []string, what string, path ...any) {
 		}
 		seen[s] = true
 	}
-}
-
-func (c *compiler) introspection(o *Object, spec *v1alpha1.IdentityProviderSpec) *token.Introspection {
-	in := spec.Introspection
-	out := &token.Introspection{Endpoint: in.Endpoint, ClientID: in.ClientID}
-	if in.Endpoint == "" {
-		c.missing(o, "the URL of the introspection endpoint", "spec", "introspection", "endpoint")
-	} else {
-		// RFC 7662, section 4: it is asked over TLS only, as tokens and the client's secret go there.
-		c.url(o.text("spec", "introspection", "endpoint"), urlRule{what: "an endpoint", local: spec.AllowHTTP, path: true, query: true, example: "https://auth.example.com/introspect"})
-	}
-	if in.ClientID == "" {
-		c.missing(o, "Usher's client at the provider", "spec", "introspection", "clientID")
-	}
-	if in.ClientSecretRef == nil || in.ClientSecretRef.Name == "" {
-		c.missing(o, "the name of a Secret", "spec", "introspection", "clientSecretRef")
-		return out
-	}
-	secret := c.secret(o, *in.ClientSecretRef, "clientSecret", "spec", "introspection", "clientSecretRef")
-	out.ClientSecret = string(secret)
-	return out
 }
 
 func (c *compiler) mapping(o *Object) *policy.Mapping {

@@ -1,0 +1,53 @@
+package manifest
+
+import (
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/usher-authz/usher/extauthz/token"
+	"github.com/usher-authz/usher/k8s/api/v1alpha1"
+)
+
+// maxCacheFor bounds cacheFor: so long a token stays good after the provider withdrew it.
+const maxCacheFor = time.Hour
+
+func (c *compiler) introspection(o *Object, spec *v1alpha1.IdentityProviderSpec) *token.Introspection {
+	in := spec.Introspection
+	out := &token.Introspection{Endpoint: in.Endpoint, ClientID: in.ClientID, Method: in.ClientAuthMethod}
+	if in.Endpoint == "" {
+		c.missing(o, "the URL of the introspection endpoint", "spec", "introspection", "endpoint")
+	} else {
+		// RFC 7662, section 4: it is asked over TLS only, as tokens and the client's secret go there.
+		c.url(o.text("spec", "introspection", "endpoint"), urlRule{what: "an endpoint", local: spec.AllowHTTP, path: true, query: true, example: "https://auth.example.com/introspect"})
+	}
+	if in.ClientID == "" {
+		c.missing(o, "Usher's client at the provider", "spec", "introspection", "clientID")
+	}
+	switch in.ClientAuthMethod {
+	case "", "client_secret_basic", "client_secret_post":
+	default:
+		methods := []string{"client_secret_basic", "client_secret_post"}
+		c.add(o.at("spec", "introspection", "clientAuthMethod"), fmt.Sprintf("found method %q", in.ClientAuthMethod), oneOf(methods), didYouMean(in.ClientAuthMethod, methods))
+	}
+	out.CacheFor = c.cacheFor(o, in.CacheFor, "introspection")
+	if in.ClientSecretRef == nil || in.ClientSecretRef.Name == "" {
+		c.missing(o, "the name of a Secret", "spec", "introspection", "clientSecretRef")
+		return out
+	}
+	secret := c.secret(o, *in.ClientSecretRef, "clientSecret", "spec", "introspection", "clientSecretRef")
+	out.ClientSecret = string(secret)
+	return out
+}
+
+// cacheFor checks how long an answer of the endpoint is good; 0 if the manifest does not say.
+func (c *compiler) cacheFor(o *Object, d *metav1.Duration, field string) time.Duration {
+	if d == nil {
+		return 0
+	}
+	if (d.Duration <= 0 || d.Duration > maxCacheFor) && !(o.broken && d.Duration == 0) {
+		c.add(o.at("spec", field, "cacheFor"), "found "+d.Duration.String(), "more than 0s, at most "+maxCacheFor.String(), "leave it out to take 30s")
+	}
+	return d.Duration
+}
