@@ -29,6 +29,9 @@ func (r *request) identify(ctx context.Context, p *policy.Policy, v token.Verifi
 	if err != nil {
 		return nil, err
 	}
+	if p.PublicURL != "" && credential.URL != "" {
+		credential.URL = r.publicURL(p.PublicURL)
+	}
 	id, err := v.Verify(ctx, credential)
 	if err == nil && (id == nil || id.Name == "") {
 		err = errors.New("verifier returned no identity")

@@ -62,6 +62,13 @@ func decode(check *authv3.CheckRequest) (request, error) {
 	return r, err
 }
 
+// publicURL is where the client sent the request, without the query: under the URL that it sees, which is not always the
+// one that Envoy sees (RFC 9449, section 4.2, htu).
+func (r *request) publicURL(base string) string {
+	raw, _, _ := strings.Cut(r.target, "?")
+	return base + raw
+}
+
 var errPath = badRequest("The path is malformed.")
 
 // isMethod accepts capital letters only: methods are case-sensitive (RFC 9110, section 9.1), and a backend that folds

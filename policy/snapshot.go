@@ -23,6 +23,7 @@ type Policy struct {
 	Shadow       bool
 	ResourceURL  string // for challenges (RFC 9728, section 5.1)
 	ForwardToken bool
+	PublicURL    string // that clients see the policy's hosts at; empty: as Envoy sees them
 	TokenFrom    TokenFrom
 
 	document  *Document
@@ -170,7 +171,7 @@ func coversAny(pattern string, hosts []string) bool {
 func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Policy, Problems, Problems) {
 	p := &Policy{
 		Name: source.Name, Providers: source.Providers, Shadow: source.Shadow,
-		ResourceURL: source.ResourceURL, ForwardToken: source.ForwardToken, TokenFrom: source.TokenFrom, document: source.Document, remove: map[string]bool{},
+		ResourceURL: source.ResourceURL, ForwardToken: source.ForwardToken, TokenFrom: source.TokenFrom, document: source.Document, PublicURL: source.PublicURL, remove: map[string]bool{},
 	}
 	for _, h := range source.Hosts {
 		p.hosts = append(p.hosts, strings.ToLower(h.Text))

@@ -15,6 +15,7 @@ type Source struct {
 	Shadow          bool
 	API             APISource
 	ResourceURL     string    // the RFC 9728 document that challenges name; may be empty
+	PublicURL       string    // scheme, host and maybe a path prefix that clients see; empty: as Envoy sees them
 	Document        *Document // that Usher serves itself; nil: none
 	ForwardToken    bool      // leave the token for the backend
 	TokenFrom       TokenFrom // where the token is

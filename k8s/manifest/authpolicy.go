@@ -27,7 +27,7 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 			s.Hosts = append(s.Hosts, h)
 		}
 	}
-	c.notYet(o, "publicURL", "clientCertificate", "assertion")
+	c.notYet(o, "clientCertificate", "assertion")
 	s.Providers = c.providers(o)
 	if spec.Backend != nil {
 		c.backend(o)
@@ -35,6 +35,9 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 	if spec.ResourceMetadata != "" {
 		// RFC 9728, section 3.
 		c.url(o.text("spec", "resourceMetadata"), urlRule{what: "a metadata URL", path: true, query: true, example: "https://agents.example.com/.well-known/oauth-protected-resource"})
+	}
+	if spec.PublicURL != "" {
+		s.PublicURL = c.publicURL(o)
 	}
 	if spec.ProtectedResource != nil {
 		s.ResourceURL, s.Document = c.protectedResource(o)
