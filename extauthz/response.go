@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 	"strings"
@@ -27,6 +28,8 @@ type answer struct {
 	scopes     []string      // with InsufficientScope
 	login      *policy.Login // with StepUp
 	challenge  string
+	scheme     string // of the challenge; empty: Bearer
+	nonce      string // for DPoP proofs
 	retryAfter time.Duration
 	metadata   string // URL of the RFC 9728 document, for challenges
 
@@ -80,7 +83,11 @@ func (a *answer) encode() *authv3.CheckResponse {
 	}
 	switch httpStatus {
 	case typev3.StatusCode_Unauthorized:
-		denied.Headers = append(denied.Headers, set("www-authenticate", a.challengeOf("Bearer", a.challenge)))
+		denied.Headers = append(denied.Headers, set("www-authenticate", a.challengeOf(cmp.Or(a.scheme, "Bearer"), a.challenge)))
+		if a.nonce != "" {
+			// A browser shows a page only the headers that it is told to (Fetch standard, section 3.3.3).
+			denied.Headers = append(denied.Headers, set("dpop-nonce", a.nonce), set("cache-control", "no-store"), set("access-control-expose-headers", "DPoP-Nonce, WWW-Authenticate"))
+		}
 	case typev3.StatusCode_ServiceUnavailable:
 		seconds := max(1, int64((a.retryAfter+time.Second-1)/time.Second))
 		denied.Headers = append(denied.Headers, set("retry-after", strconv.FormatInt(seconds, 10)))
@@ -181,5 +188,5 @@ func refusal(err error) (answer, string) {
 	if r.Err != nil {
 		reason = r.Err.Error()
 	}
-	return answer{outcome: r.Outcome, detail: r.Detail, challenge: r.Challenge, retryAfter: r.RetryAfter}, reason
+	return answer{outcome: r.Outcome, detail: r.Detail, challenge: r.Challenge, scheme: r.Scheme, nonce: r.Nonce, retryAfter: r.RetryAfter}, reason
 }

@@ -45,6 +45,8 @@ type Refusal struct {
 	Outcome    Outcome
 	Detail     string        // for the client; holds no token, claim or internal name
 	Challenge  string        // auth-params of WWW-Authenticate after the scheme, such as `error="invalid_token"`; may be empty
+	Scheme     string        // of the challenge; empty: Bearer
+	Nonce      string        // for the client's next DPoP proof (RFC 9449, section 8); empty: none
 	RetryAfter time.Duration // with Unavailable; zero means the default
 	Err        error         // for the log only
 }

@@ -58,6 +58,9 @@ func (r *rules) prove(v *verified, c *Credential, d *digest) error {
 		}
 	}
 	if b == nil {
+		if r.bound {
+			return badProof("the token is bound to nothing, and a proof of possession is required")
+		}
 		return nil
 	}
 	if b.certificate != nil {

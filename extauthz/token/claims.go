@@ -34,13 +34,14 @@ type rules struct {
 	skew      time.Duration
 	mapping   *policy.Mapping
 	now       func() time.Time
+	bound     bool // bearer tokens are refused
 	proofs    *proofs
 }
 
 func newRules(c Config) (rules, error) {
 	r := rules{
 		name: c.Name, issuer: c.Issuer, tenants: slices.Clone(c.Tenants), audiences: slices.Clone(c.Audiences), audience: c.AudienceClaim,
-		clients: slices.Clone(c.Clients), required: maps.Clone(c.RequiredClaims), maxAge: c.MaxAge,
+		clients: slices.Clone(c.Clients), required: maps.Clone(c.RequiredClaims), maxAge: c.MaxAge, bound: c.Proof.Required,
 		skew: c.ClockSkew, mapping: c.Identity, now: c.Now,
 	}
 	if r.audience == "" {
@@ -67,6 +68,12 @@ func newRules(c Config) (rules, error) {
 		r.now = time.Now
 	}
 	r.proofs = newProofs(r.skew)
+	if c.Proof.Nonces {
+		var err error
+		if r.proofs.nonces, err = newNonces(c.Proof.NonceKey); err != nil {
+			return rules{}, fmt.Errorf("provider %q: %w", c.Name, err)
+		}
+	}
 	return r, nil
 }
 

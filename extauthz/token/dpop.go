@@ -29,7 +29,8 @@ const (
 // proofs checks DPoP proofs and remembers each for as long as it could be used again. It is safe for concurrent use. The
 // memory is this process's own: behind several replicas a proof can be used once at each, within its minute.
 type proofs struct {
-	skew time.Duration
+	skew   time.Duration
+	nonces *nonces // nil: none are asked for
 
 	mu       sync.Mutex
 	turned   time.Time            // when current began
@@ -79,6 +80,9 @@ func (p *proofs) check(c *Credential, thumbprint []byte, d *digest, user string,
 	}
 	if !k.verify(t.alg, t.input, t.signature) { // check 6
 		return badProof("the proof's signature does not match")
+	}
+	if p.nonces != nil && !p.nonces.good(t.claims["nonce"], now) { // check 10
+		return p.nonces.useNonce(now)
 	}
 	jti, _ := t.claims["jti"].(string)
 	return p.remember(k.thumbprint, jti, user, now)
