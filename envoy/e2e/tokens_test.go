@@ -1,0 +1,65 @@
+package e2e_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTokensOfARealProvider(t *testing.T) {
+	ctx := begin(t)
+	o := startOAuth(ctx, t, "tokens", oauthManifests)
+	for _, c := range []struct{ format, host string }{{"jwt", jwtHost}, {"opaque", opaqueHost}} {
+		t.Run(c.format+" access tokens are accepted", func(t *testing.T) {
+			token := o.token(ctx, t, c.format, "machine", nil)
+			r := until(ctx, t, http.StatusOK, func() (reply, error) { return o.me(ctx, c.host, token) }, http.StatusServiceUnavailable)
+			if r.body != "machine" {
+				t.Errorf("the backend was told of user %q", r.body)
+			}
+			bad := token[:len(token)-5] + "AAAAA"
+			r = until(ctx, t, http.StatusUnauthorized, func() (reply, error) { return o.me(ctx, c.host, bad) }, http.StatusServiceUnavailable)
+			if challenge := r.header.Get("WWW-Authenticate"); !strings.Contains(challenge, `error="invalid_token"`) {
+				t.Errorf("the challenge is %q", challenge)
+			}
+		})
+	}
+}
+
+func TestAnOpaqueTokenIsAskedAboutAndRefusedOnceTheProviderRevokedIt(t *testing.T) {
+	const byBasic = "clientID: rs-basic, clientSecretRef: {name: client}"
+	for method, is := range map[string]string{
+		"client_secret_basic": byBasic,
+		"client_secret_post":  "clientID: rs-post, clientAuthMethod: client_secret_post, clientSecretRef: {name: client, key: post}",
+	} {
+		t.Run(method, func(t *testing.T) {
+			ctx := begin(t)
+			o := startOAuth(ctx, t, method, strings.Replace(oauthManifests, byBasic, is, 1))
+			token := o.token(ctx, t, "opaque", "machine", nil)
+			ask := func() (reply, error) { return o.me(ctx, opaqueHost, token) }
+			until(ctx, t, http.StatusOK, ask, http.StatusServiceUnavailable)
+			o.post(ctx, t, "/token/revocation", "machine", url.Values{"token": {token}}, nil, nil) // RFC 7009
+			begin := time.Now()
+			until(ctx, t, http.StatusUnauthorized, ask, http.StatusOK, http.StatusServiceUnavailable)
+			t.Logf("refused after %v, answers are good for 1s", time.Since(begin).Round(time.Millisecond))
+		})
+	}
+	t.Run("with a wrong secret it is 503, as the fault is not the client's", func(t *testing.T) {
+		ctx := begin(t)
+		o := startOAuth(ctx, t, "wrong-secret", strings.Replace(oauthManifests, "clientSecret: rs-basic-secret", "clientSecret: rs-basic-wrong", 1))
+		token := o.token(ctx, t, "opaque", "machine", nil)
+		for range 3 {
+			r, err := o.me(ctx, opaqueHost, token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") == "" {
+				t.Errorf("got %d, want 503 with Retry-After", r.status)
+			}
+		}
+		if log := o.gate.Usher.Log(); strings.Contains(log, token) || strings.Contains(log, "rs-basic-wrong") {
+			t.Error("the log has the token or the secret")
+		}
+	})
+}
