@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -110,10 +111,60 @@ func TestATokenBoundToADPoPKeyNeedsItsProof(t *testing.T) {
 	}
 }
 
-// spoil changes a bit in the midst of a compact JWS's signature.
-func spoil(jws string) string {
-	b := []byte(jws)
-	i := len(b) - 20
+func TestAServerNonceIsAskedForInEachProof(t *testing.T) {
+	ctx := begin(t)
+	o := startOAuth(ctx, t, "nonce", strings.Replace(oauthManifests, "  jwt: {typ", "  proofOfPossession: {nonces: true}\n  jwt: {typ", 1))
+	key := newDPoPKey(t)
+	target := "http://" + jwtHost + "/me"
+	token := o.token(ctx, t, "jwt", "machine", http.Header{"Dpop": {key.proof(t, http.MethodPost, o.provider.Issuer+"/token", "", "")}})
+	call := func(proof string) func() (reply, error) {
+		header := http.Header{"Authorization": {"DPoP " + token}, "Dpop": {proof}}
+		return func() (reply, error) { return askMe(ctx, client, o.gate.URL, jwtHost, header) }
+	}
+	// As RFC 9449, section 9, has it: 401 with a nonce, which the client puts into its next proof.
+	asked := func(r reply) string {
+		t.Helper()
+		challenge := strings.Join(r.header.Values("WWW-Authenticate"), ", ")
+		if !strings.Contains(challenge, `DPoP `) || !strings.Contains(challenge, `error="use_dpop_nonce"`) {
+			t.Errorf("the challenge is %q", challenge)
+		}
+		nonces := r.header.Values("DPoP-Nonce")
+		if len(nonces) != 1 || nonces[0] == "" {
+			t.Fatalf("%d nonces, want one", len(nonces))
+		}
+		if v := r.header.Get("Cache-Control"); !strings.Contains(v, "no-store") {
+			t.Errorf("Cache-Control is %q", v)
+		}
+		return nonces[0]
+	}
+	nonce := asked(until(ctx, t, http.StatusUnauthorized, call(key.proof(t, http.MethodGet, target, token, "")), http.StatusServiceUnavailable))
+	used := key.proof(t, http.MethodGet, target, token, nonce)
+	until(ctx, t, http.StatusOK, call(used), http.StatusServiceUnavailable)
+	until(ctx, t, http.StatusUnauthorized, call(used)) // replayed
+	// The nonce is good for more proofs.
+	until(ctx, t, http.StatusOK, call(key.proof(t, http.MethodGet, target, token, nonce)), http.StatusServiceUnavailable)
+	for name, bad := range map[string]string{
+		"one of the client's own": "hello",
+		"one with a wrong letter": spoil(nonce),
+	} {
+		t.Run(name+" is asked for anew", func(t *testing.T) {
+			next := asked(until(ctx, t, http.StatusUnauthorized, call(key.proof(t, http.MethodGet, target, token, bad))))
+			until(ctx, t, http.StatusOK, call(key.proof(t, http.MethodGet, target, token, next)), http.StatusServiceUnavailable)
+		})
+	}
+	// Stateless as they are, the next process of Usher makes its own key and asks for a nonce of its own.
+	o.gate.Usher.Stop()
+	if err := errors.Join(o.gate.Usher.Start(ctx), o.gate.Ready(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	next := asked(until(ctx, t, http.StatusUnauthorized, call(key.proof(t, http.MethodGet, target, token, nonce)), http.StatusServiceUnavailable))
+	until(ctx, t, http.StatusOK, call(key.proof(t, http.MethodGet, target, token, next)), http.StatusServiceUnavailable)
+}
+
+// spoil changes a letter near the end: of a compact JWS, in its signature.
+func spoil(text string) string {
+	b := []byte(text)
+	i := len(b) - 10
 	if b[i] == 'A' {
 		b[i] = 'B'
 	} else {
