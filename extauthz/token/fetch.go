@@ -107,7 +107,7 @@ func (f *fetcher) get(ctx context.Context, address, etag string) (document, erro
 	}
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
 	if err != nil {
-		return document{}, err
+		return document{}, hinted(err)
 	}
 	if len(text) > maxDocument {
 		return document{}, fmt.Errorf("%s answered more than %d bytes", u.Host, maxDocument)
@@ -119,8 +119,13 @@ func (f *fetcher) get(ctx context.Context, address, etag string) (document, erro
 // maxETag bounds the etag that is kept.
 const maxETag = 256
 
-// hinted says what to do about a certificate that is not trusted.
+// hinted says what to do about a certificate that is not trusted, and leaves out our own port, which is another each time:
+// one problem has one text, so that it is logged once.
 func hinted(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		op.Source = nil
+	}
 	var unknown x509.UnknownAuthorityError
 	if errors.As(err, &unknown) {
 		return fmt.Errorf("%w; name the provider's own authority by caRef", err)

@@ -76,6 +76,9 @@ type keySource struct {
 	flight    *flight   // asked for and not ended; nil: none
 	attempted time.Time // when the last attempt ended
 	problem   error     // of the last attempt
+	stale     time.Time // when the first attempt failed since one succeeded; zero: the last one did
+
+	attempts, failures, unchanged, wanted atomic.Uint64 // see FetchStatus
 }
 
 // flight is a fetch that requests wait for.
@@ -228,6 +231,7 @@ func (s *keySource) attempt(ctx context.Context, uri string) (string, time.Durat
 		fresh = min(max(d.fresh, refreshLeast), refreshMost)
 	}
 	if d.text == nil { // as before
+		s.unchanged.Add(1)
 		s.set.Store(&keySet{keys: old.keys, fetched: s.now(), uri: uri, etag: d.etag})
 		return uri, fresh, nil
 	}
@@ -271,8 +275,17 @@ func (s *keySource) note(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.attempted = s.now()
+	s.attempts.Add(1)
 	before := s.problem
 	s.problem = err
+	if err == nil {
+		s.stale = time.Time{}
+	} else {
+		s.failures.Add(1)
+		if s.stale.IsZero() {
+			s.stale = s.attempted
+		}
+	}
 	switch {
 	case err == nil && before == nil, err != nil && before != nil && err.Error() == before.Error():
 	case err == nil:
@@ -288,6 +301,7 @@ func (s *keySource) ask(ctx context.Context) error {
 	if s.fixed {
 		return nil
 	}
+	s.wanted.Add(1)
 	s.mu.Lock()
 	f := s.flight
 	if f == nil {
@@ -325,6 +339,11 @@ func (s *keySource) status() Status {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.fixed {
+		st.Fetches = &FetchStatus{
+			Attempts: s.attempts.Load(), Failures: s.failures.Load(), Unchanged: s.unchanged.Load(), Wanted: s.wanted.Load(), StaleSince: s.stale,
+		}
+	}
 	switch {
 	case s.problem != nil:
 		st.Problem = s.problem.Error()

@@ -126,6 +126,8 @@ type Status struct {
 	Fetched time.Time `json:"fetched,omitzero"`  // the last success
 	Problem string    `json:"problem,omitempty"` // of the last attempt, if it failed
 
+	Fetches *FetchStatus `json:"fetches,omitempty"` // of a provider whose keys are fetched
+
 	Asked *AskedStatus `json:"asked,omitempty"` // of a provider that is asked about each token
 }
 
