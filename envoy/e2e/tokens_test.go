@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -62,4 +63,38 @@ func TestAnOpaqueTokenIsAskedAboutAndRefusedOnceTheProviderRevokedIt(t *testing.
 			t.Error("the log has the token or the secret")
 		}
 	})
+}
+
+// The example's policy before the real LangGraph server, with another provider: who vouches changes nothing else.
+func TestConversationsWithOpaqueTokensOfALangGraphServer(t *testing.T) {
+	ctx := begin(t)
+	text, err := os.ReadFile(gate.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifests := string(text)
+	for _, change := range [][2]string{
+		{"issuer: " + parts.Issuer + "\n", "issuer: ISSUER\n  introspection: {endpoint: ISSUER/token/introspection, clientID: rs-basic, clientSecretRef: {name: client}, cacheFor: 1s}\n"},
+		{"audiences: [langgraph]", "audiences: [api]"},
+		{"identity: claims.sub\n", "identity: claims.client_id\n"},
+		{"displayName: claims.?name.orValue(claims.sub)", "displayName: claims.client_id"},
+		{`permissions: claims.?scope.orValue("").split(" ")`, `permissions: '["threads:read", "threads:write"]'`},
+	} {
+		if strings.Count(manifests, change[0]) != 1 {
+			t.Fatalf("the example has not once %q", change[0])
+		}
+		manifests = strings.Replace(manifests, change[0], change[1], 1)
+	}
+	manifests += "---\napiVersion: v1\nkind: Secret\nmetadata: {name: client}\nstringData: {clientSecret: rs-basic-secret}\n"
+	o := startOAuth(ctx, t, "langgraph", manifests)
+	mine, theirs := o.token(ctx, t, "opaque", "machine", nil), o.token(ctx, t, "opaque", "neighbour", nil)
+	r := want(ctx, t, o.gate, http.StatusOK, call{method: "POST", path: "/threads", token: mine, body: `{}`})
+	id, _ := r.object(t)["thread_id"].(string)
+	thread := call{method: "GET", path: "/threads/" + id, token: mine}
+	want(ctx, t, o.gate, http.StatusOK, thread)
+	thread.token = theirs
+	want(ctx, t, o.gate, http.StatusNotFound, thread)
+	o.post(ctx, t, "/token/revocation", "machine", url.Values{"token": {mine}}, nil, nil)
+	thread.token = mine
+	until(ctx, t, http.StatusUnauthorized, func() (reply, error) { return ask(ctx, t, o.gate, thread), nil }, http.StatusOK, http.StatusServiceUnavailable)
 }

@@ -44,6 +44,7 @@ const resourceServer = (id, method, more) => machine(id, { grant_types: [], toke
 
 const clients = [
   machine("machine"),
+  machine("neighbour"),
   machine("bound", { tls_client_certificate_bound_access_tokens: true }),
   resourceServer("rs-basic", "client_secret_basic"),
   resourceServer("rs-post", "client_secret_post"),
@@ -114,7 +115,6 @@ function newProvider(keys) {
         getResourceServerInfo: (_ctx, indicator) => ({ scope: "", accessTokenTTL: 3600, ...resources.get(indicator) }),
       },
     },
-    // Introspection says no subject of a client that acts for itself; JWTs say the client.
     ttl: { ClientCredentials: 3600 },
   });
 }
