@@ -170,10 +170,10 @@ func (r *rules) issued(claims map[string]any) bool {
 }
 
 // client reports whether the token was issued to an accepted client: by client_id (RFC 9068, section 2.2), by azp (OpenID
-// Connect Core 1.0, section 2), and by both where it has both.
+// Connect Core 1.0, section 2), Okta's cid or Microsoft's appid (version 1), and by all of these that it has.
 func (r *rules) client(claims map[string]any) bool {
 	found := false
-	for _, name := range [...]string{"client_id", "azp"} {
+	for _, name := range [...]string{"client_id", "azp", "cid", "appid"} {
 		v, ok := claims[name]
 		if !ok {
 			continue

@@ -37,6 +37,8 @@ func TestClaimsMustBeWhatTheProviderIsConfiguredFor(t *testing.T) {
 	}{
 		"an_accepted_client_by_azp":                      {clients, claims{"azp": "chat"}, policy.Allow},
 		"an_accepted_client_by_client_id":                {clients, claims{"client_id": "cli"}, policy.Allow},
+		"an_accepted_client_by_cid":                      {clients, claims{"cid": "cli"}, policy.Allow},
+		"an_accepted_azp_and_another_appid":              {clients, claims{"azp": "chat", "appid": "evil"}, policy.Unauthenticated},
 		"another_client":                                 {clients, claims{"azp": "evil"}, policy.Unauthenticated},
 		"no_client":                                      {clients, claims{}, policy.Unauthenticated},
 		"a_client_that_differs_in_case":                  {clients, claims{"azp": "Chat"}, policy.Unauthenticated},

@@ -70,7 +70,7 @@ type Config struct {
 	Tenants        []string          // accepted `tid`; empty: the issuer has no tenants
 	Audiences      []string          // one of them must be named; not empty
 	AudienceClaim  string            // by this claim; empty: `aud`
-	Clients        []string          // accepted `client_id` or `azp`; empty: any
+	Clients        []string          // accepted `client_id`, `azp`, `cid` or `appid`; empty: any
 	RequiredClaims map[string][]any  // each must be there with one of the values
 	MaxAge         time.Duration     // since `iat`; 0: any
 	JWKSURI        string            // keys are fetched there; empty: by discovery

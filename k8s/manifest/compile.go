@@ -15,8 +15,11 @@ func Compile(objects []Object, presets map[string]policy.Preset) (*Compiled, pol
 	if len(objects) == 0 {
 		return nil, policy.Problems{{Found: "found no manifests", Want: oneOf(kinds())}}
 	}
+	given := objects
+	objects, problems := fillPresets(given)
 	c := newCompiler(objects, presets)
-	out := &Compiled{Providers: map[string]token.Config{}, Backends: map[string]string{}, Objects: objects}
+	c.problems = append(c.problems, problems...)
+	out := &Compiled{Providers: map[string]token.Config{}, Backends: map[string]string{}, Objects: given}
 	for i := range objects {
 		if o := &objects[i]; o.IdentityProvider != nil && c.byName[c.key(o)] == o {
 			out.Providers[c.name(o)] = c.provider(o)

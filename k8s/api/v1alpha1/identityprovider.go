@@ -29,7 +29,7 @@ type IdentityProviderSpec struct {
 	// access tokens have no aud.
 	AudienceClaim string `json:"audienceClaim,omitempty"`
 	// Clients are the OAuth clients whose tokens are accepted, by client_id (RFC 9068, section 2.2) or azp (OpenID Connect
-	// Core, section 2). Default: any.
+	// Core, section 2), Okta's cid or Microsoft's appid. Default: any.
 	Clients []string `json:"clients,omitempty"`
 	// RequiredClaims must be there with just this value, or one of a list of values.
 	RequiredClaims map[string]any `json:"requiredClaims,omitempty"`
