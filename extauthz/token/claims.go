@@ -42,7 +42,7 @@ func newRules(c Config) (rules, error) {
 	r := rules{
 		name: c.Name, issuer: c.Issuer, tenants: slices.Clone(c.Tenants), audiences: slices.Clone(c.Audiences), audience: c.AudienceClaim,
 		clients: slices.Clone(c.Clients), required: maps.Clone(c.RequiredClaims), maxAge: c.MaxAge, bound: c.Proof.Required,
-		skew: c.ClockSkew, mapping: c.Identity, now: c.Now,
+		skew: defaultSkew, mapping: c.Identity, now: c.Now,
 	}
 	if r.audience == "" {
 		r.audience = "aud"
@@ -58,11 +58,11 @@ func newRules(c Config) (rules, error) {
 		return rules{}, fmt.Errorf("provider %q: an issuer with %s goes with tenants, and only that", c.Name, tenantMark)
 	case c.MaxAge < 0:
 		return rules{}, fmt.Errorf("provider %q: negative maximum age", c.Name)
-	case c.ClockSkew < 0:
+	case c.ClockSkew != nil && *c.ClockSkew < 0:
 		return rules{}, fmt.Errorf("provider %q: negative clock skew", c.Name)
 	}
-	if r.skew == 0 {
-		r.skew = defaultSkew
+	if c.ClockSkew != nil {
+		r.skew = *c.ClockSkew
 	}
 	if r.now == nil {
 		r.now = time.Now

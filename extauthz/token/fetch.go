@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -103,7 +104,11 @@ func (f *fetcher) get(ctx context.Context, address, etag string) (document, erro
 		return d, nil
 	}
 	if response.StatusCode != http.StatusOK {
-		return document{}, fmt.Errorf("%s answered %d, expected 200", u.Host, response.StatusCode)
+		hint := ""
+		if response.StatusCode == http.StatusNotFound && strings.HasSuffix(u.Path, discoveryPath) {
+			hint = "; if the provider has no discovery, name its keys by jwt.jwksURI"
+		}
+		return document{}, fmt.Errorf("%s answered %d, expected 200%s", u.Host, response.StatusCode, hint)
 	}
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
 	if err != nil {
@@ -161,16 +166,27 @@ func freshness(h http.Header) time.Duration {
 	return max(time.Duration(most-age)*time.Second, time.Nanosecond)
 }
 
+// discoveryPath is from OpenID Connect Discovery 1.0, section 4.
+const discoveryPath = "/.well-known/openid-configuration"
+
+// notJSON says what a text is that is no strict JSON.
+func notJSON(text []byte) string {
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("<")) {
+		return "an HTML page or XML, expected JSON"
+	}
+	return "not strict JSON"
+}
+
 // discover reads the issuer's metadata for its jwks_uri (OpenID Connect Discovery 1.0, section 4). The document must name
 // the issuer that it was asked for (section 4.3), or somebody else's keys would be trusted.
 func (f *fetcher) discover(ctx context.Context, issuer string) (string, error) {
-	d, err := f.get(ctx, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration", "")
+	d, err := f.get(ctx, strings.TrimSuffix(issuer, "/")+discoveryPath, "")
 	if err != nil {
 		return "", fmt.Errorf("discover %q: %w", issuer, err)
 	}
 	v, err := policy.ParseValue(d.text)
 	if err != nil {
-		return "", fmt.Errorf("discover %q: the document is not strict JSON", issuer)
+		return "", fmt.Errorf("discover %q: the document is %s", issuer, notJSON(d.text))
 	}
 	document, ok := v.(map[string]any)
 	if !ok {

@@ -63,7 +63,7 @@ const (
 func parseKeys(set []byte) ([]*key, error) {
 	v, err := policy.ParseValue(set)
 	if err != nil {
-		return nil, errors.New("the JWK set is not strict JSON")
+		return nil, errors.New("the JWK set is " + notJSON(set))
 	}
 	object, ok := v.(map[string]any)
 	if !ok {

@@ -449,7 +449,7 @@ func TestConfigurationMistakesAreErrors(t *testing.T) {
 		"no_audience":                    func(c *Config) { c.Audiences = nil },
 		"an_empty_audience":              func(c *Config) { c.Audiences = []string{""} },
 		"no_mapping":                     func(c *Config) { c.Identity = nil },
-		"a_negative_skew":                func(c *Config) { c.ClockSkew = -1 },
+		"a_negative_skew":                func(c *Config) { c.ClockSkew = new(time.Duration(-1)) },
 		"an_unknown_algorithm":           func(c *Config) { c.Algorithms = []string{"none"} },
 		"HMAC_without_a_secret":          func(c *Config) { c.Algorithms = []string{"HS256"} },
 		"RS256_with_a_secret":            func(c *Config) { c.SharedSecret, c.Algorithms = make([]byte, 64), []string{"RS256"} },

@@ -236,7 +236,7 @@ func (s *keySource) attempt(ctx context.Context, uri string) (string, time.Durat
 		return uri, fresh, nil
 	}
 	if len(keys) == 0 {
-		return uri, 0, fmt.Errorf("fetch keys of %q: the JWK set has no key that can verify a signature", excerpt(uri))
+		return uri, 0, fmt.Errorf("fetch keys of %q: the JWK set has no key that can verify a signature; it is empty, or its keys are for encryption, private or too small", excerpt(uri))
 	}
 	if old != nil {
 		for i, k := range keys {

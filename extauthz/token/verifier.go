@@ -79,7 +79,7 @@ type Config struct {
 	MaxStale       time.Duration     // how long fetched keys are good without another fetch; 0: 24 h
 	Algorithms     []string          // accepted `alg`; empty: the asymmetric ones, or HS256 with a SharedSecret
 	Typ            []string          // accepted `typ`; empty: any
-	ClockSkew      time.Duration     // 0: 30 s
+	ClockSkew      *time.Duration    // nil: 30 s; not negative
 	AllowHTTP      bool              // ask the provider over plain http
 	CA             []byte            // PEM of the only roots that the provider is trusted by; empty: the usual ones
 	Identity       *policy.Mapping   // claims -> identity; not nil

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 
@@ -53,7 +54,7 @@ func describe(compiled *manifest.Compiled, problems policy.Problems) string {
 	slices.Sort(names)
 	for _, name := range names {
 		c := compiled.Providers[name]
-		fmt.Fprintf(&b, "provider %s: issuer %s, audiences %v, skew %s", c.Name, c.Issuer, c.Audiences, c.ClockSkew)
+		fmt.Fprintf(&b, "provider %s: issuer %s, audiences %v, skew %s", c.Name, c.Issuer, c.Audiences, skewOf(c.ClockSkew))
 		if c.JWKSURI != "" {
 			fmt.Fprintf(&b, ", keys at %s", c.JWKSURI)
 		}
@@ -215,4 +216,11 @@ func TestCompile(t *testing.T) {
 			t.Error("compiled")
 		}
 	})
+}
+
+func skewOf(d *time.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	return *d
 }

@@ -34,9 +34,9 @@ func (c *compiler) provider(o *Object) token.Config {
 		c.missing(o, "the audiences of which a token must name one", "spec", "audiences")
 	}
 	if s := spec.ClockSkew; s != nil {
-		config.ClockSkew = s.Duration
-		if (s.Duration <= 0 || s.Duration > maxSkew) && !(o.broken && s.Duration == 0) {
-			c.add(o.at("spec", "clockSkew"), "found "+s.Duration.String(), "more than 0s, at most "+maxSkew.String(), "leave it out to take 30s")
+		config.ClockSkew = &s.Duration
+		if s.Duration < 0 || s.Duration > maxSkew {
+			c.add(o.at("spec", "clockSkew"), "found "+s.Duration.String(), "0s to "+maxSkew.String(), "leave it out to take 30s")
 		}
 	}
 	c.claims(o, &config)
