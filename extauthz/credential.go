@@ -2,9 +2,7 @@ package extauthz
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -32,6 +30,7 @@ func (r *request) identify(ctx context.Context, p *policy.Policy, v token.Verifi
 	if p.PublicURL != "" && credential.URL != "" {
 		credential.URL = r.publicURL(p.PublicURL)
 	}
+	r.certificate(&credential, p.ForwardedCertificate)
 	id, err := v.Verify(ctx, credential)
 	if err == nil && (id == nil || id.Name == "") {
 		err = errors.New("verifier returned no identity")
@@ -48,7 +47,7 @@ func login(d policy.Decision) policy.Decision {
 	return d
 }
 
-// credential reads the token from the one place where the policy says that it is, and what binds it to its sender. A
+// credential reads the token from the one place where the policy says that it is, and the proofs beside it. A
 // query and a body are never looked at (RFC 6750, sections 2.2 and 2.3; RFC 9700, section 4.3.2).
 func (r *request) credential(from *policy.TokenFrom) (token.Credential, error) {
 	c := token.Credential{Scheme: "Bearer", Method: r.method}
@@ -68,9 +67,6 @@ func (r *request) credential(from *policy.TokenFrom) (token.Credential, error) {
 		c.Proofs = r.headers.dpop
 		raw, _, _ := strings.Cut(r.target, "?")
 		c.URL = r.scheme + "://" + r.attrs.GetRequest().GetHttp().GetHost() + raw
-	}
-	if text := r.attrs.GetSource().GetCertificate(); text != "" {
-		c.Certificate = leaf(text)
 	}
 	return c, nil
 }
@@ -176,18 +172,4 @@ func isToken68(text string) bool {
 		}
 	}
 	return body != ""
-}
-
-// leaf returns the DER of the client's certificate from Envoy's URL-encoded PEM, undone as of a path, so that a plus
-// sign stays one; nil if it cannot be read.
-func leaf(text string) []byte {
-	decoded, err := url.PathUnescape(text)
-	if err != nil {
-		return nil
-	}
-	block, _ := pem.Decode([]byte(decoded))
-	if block == nil || block.Type != "CERTIFICATE" {
-		return nil
-	}
-	return block.Bytes
 }

@@ -8,20 +8,21 @@ type Set struct {
 
 // Source is one AuthPolicy before compilation.
 type Source struct {
-	Name            string // unique; "name", or "namespace/name" where policies of several namespaces are loaded
-	Pos             Position
-	Hosts           []Text // exact names, "*.suffix" or "*"; none: reachable by name only
-	Providers       []string
-	Shadow          bool
-	API             APISource
-	ResourceURL     string    // the RFC 9728 document that challenges name; may be empty
-	PublicURL       string    // scheme, host and maybe a path prefix that clients see; empty: as Envoy sees them
-	Document        *Document // that Usher serves itself; nil: none
-	ForwardToken    bool      // leave the token for the backend
-	TokenFrom       TokenFrom // where the token is
-	Anonymous       bool      // a request without any token is decided too
-	Rules           []RuleSource
-	IdentityHeaders []HeaderSource
+	Name                 string // unique; "name", or "namespace/name" where policies of several namespaces are loaded
+	Pos                  Position
+	Hosts                []Text // exact names, "*.suffix" or "*"; none: reachable by name only
+	Providers            []string
+	Shadow               bool
+	API                  APISource
+	ResourceURL          string    // the RFC 9728 document that challenges name; may be empty
+	PublicURL            string    // scheme, host and maybe a path prefix that clients see; empty: as Envoy sees them
+	ForwardedCertificate bool      // the client's certificate is in x-forwarded-client-cert, and nowhere else
+	Document             *Document // that Usher serves itself; nil: none
+	ForwardToken         bool      // leave the token for the backend
+	TokenFrom            TokenFrom // where the token is
+	Anonymous            bool      // a request without any token is decided too
+	Rules                []RuleSource
+	IdentityHeaders      []HeaderSource
 }
 
 // Document is a JSON text that anybody may read at one path of the policy's hosts.

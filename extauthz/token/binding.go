@@ -64,10 +64,15 @@ func (r *rules) prove(v *verified, c *Credential, d *digest) error {
 		return nil
 	}
 	if b.certificate != nil {
-		if len(c.Certificate) == 0 {
-			return bad("the token is bound to a certificate, and the connection showed none")
+		sum := c.CertificateSum
+		if len(c.Certificate) > 0 {
+			of := sha256.Sum256(c.Certificate)
+			sum = of[:]
 		}
-		if sum := sha256.Sum256(c.Certificate); subtle.ConstantTimeCompare(sum[:], b.certificate) != 1 {
+		if len(sum) == 0 {
+			return bad("the token is bound to a certificate, and the request showed none that can be read")
+		}
+		if subtle.ConstantTimeCompare(sum, b.certificate) != 1 {
 			return bad("the token is bound to another certificate")
 		}
 	}

@@ -14,12 +14,13 @@ import (
 
 // Credential is what a request shows of its sender. The zero Credential is nothing.
 type Credential struct {
-	Scheme      string   // "Bearer" or "DPoP"
-	Token       string   // a b64token (RFC 6750, section 2.1)
-	Proofs      []string // values of the DPoP header, one for each header line
-	Method      string   // for DPoP: as the client sent it
-	URL         string   // for DPoP: as the client saw it, without query and fragment
-	Certificate []byte   // DER of the client's certificate as Envoy saw it; nil if none
+	Scheme         string   // "Bearer" or "DPoP"
+	Token          string   // a b64token (RFC 6750, section 2.1)
+	Proofs         []string // values of the DPoP header, one for each header line
+	Method         string   // for DPoP: as the client sent it
+	URL            string   // for DPoP: as the client saw it, without query and fragment
+	Certificate    []byte   // DER of the client's certificate as Envoy saw it; nil if none
+	CertificateSum []byte   // its SHA-256, where only that is known; not looked at beside Certificate
 }
 
 // Verifier verifies credentials. It is safe for concurrent use. The error is a *policy.Refusal, or our own fault. A nil

@@ -27,7 +27,7 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 			s.Hosts = append(s.Hosts, h)
 		}
 	}
-	c.notYet(o, "clientCertificate", "assertion")
+	c.notYet(o, "assertion")
 	s.Providers = c.providers(o)
 	if spec.Backend != nil {
 		c.backend(o)
@@ -38,6 +38,9 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 	}
 	if spec.PublicURL != "" {
 		s.PublicURL = c.publicURL(o)
+	}
+	if spec.ClientCertificate != nil {
+		s.ForwardedCertificate = c.clientCertificate(o)
 	}
 	if spec.ProtectedResource != nil {
 		s.ResourceURL, s.Document = c.protectedResource(o)

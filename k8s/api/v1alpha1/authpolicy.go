@@ -163,8 +163,9 @@ type TokenCookie struct {
 
 // ClientCertificate says who speaks for the client's certificate.
 type ClientCertificate struct {
-	// ForwardedHeader is x-forwarded-client-cert where a trusted proxy before this Envoy ended the client's TLS, and nobody
-	// else can reach this Envoy.
+	// ForwardedHeader is x-forwarded-client-cert, where a trusted proxy before this Envoy ends the client's TLS. The proxy must
+	// write the header anew, and this Envoy hand on just that one element. Whoever else reaches this Envoy can name any
+	// certificate: let it ask for the proxy's own. The certificate of the connection does not count then.
 	ForwardedHeader string `json:"forwardedHeader"`
 }
 
