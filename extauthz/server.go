@@ -174,6 +174,9 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	if err != nil {
 		return fail(p, err)
 	}
+	if err := state.revoked(id, rec.start); err != nil {
+		return fail(p, err)
+	}
 	rec.user = id.Name
 	if unknown != nil {
 		return fail(p, unknown)

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/usher-authz/usher/extauthz/lookup"
+	"github.com/usher-authz/usher/extauthz/revocation"
 	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/policy"
 )
@@ -37,6 +38,8 @@ type Lookup interface {
 type provider struct {
 	token.Provider
 	fingerprint string
+	revoked     *revocation.List // nil: none
+	logout      *token.Revocation
 	start       sync.Once
 	cancel      context.CancelFunc
 	done        chan struct{}
@@ -70,7 +73,11 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 			if err != nil {
 				return nil, err
 			}
-			p = &provider{Provider: v, fingerprint: config.Fingerprint, done: make(chan struct{})}
+			list, err := revocations(config)
+			if err != nil {
+				return nil, err
+			}
+			p = &provider{Provider: v, fingerprint: config.Fingerprint, revoked: list, logout: config.Revocation, done: make(chan struct{})}
 		}
 		s.providers[name], s.Verifiers[name] = p, p.Provider
 	}
@@ -116,7 +123,7 @@ func (s *State) Start(ctx context.Context) {
 			p.cancel = cancel
 			go func() {
 				defer close(p.done)
-				p.Run(ctx)
+				p.run(ctx)
 			}()
 		})
 	}
@@ -140,7 +147,11 @@ func (s *State) Stop(next *State) {
 func (s *State) Status() map[string]token.Status {
 	out := make(map[string]token.Status, len(s.providers))
 	for name, p := range s.providers {
-		out[name] = p.Status()
+		status := p.Status()
+		if p.revoked != nil {
+			status.Revocation = p.revoked.Status()
+		}
+		out[name] = status
 	}
 	return out
 }
@@ -151,7 +162,7 @@ func (s *State) Ready() bool {
 		if p.Shadow {
 			continue
 		}
-		if slices.ContainsFunc(p.Providers, func(name string) bool { return !s.providers[name].Status().Ready }) {
+		if slices.ContainsFunc(p.Providers, func(name string) bool { return !s.providers[name].ready() }) {
 			return false
 		}
 	}

@@ -41,6 +41,7 @@ func newAdmin(ctx context.Context, g *gate, o serveOptions) (*admin, error) {
 		}
 		answer(w, status, r)
 	})
+	mux.Handle("POST /backchannel-logout/{provider...}", newLogout(g))
 	a.server = &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,

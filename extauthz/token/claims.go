@@ -100,6 +100,9 @@ func (r *rules) check(claims map[string]any, now time.Time) (time.Time, error) {
 			return time.Time{}, bad("sub is no string")
 		}
 	}
+	if isLogout(claims) {
+		return time.Time{}, bad("a logout token is no access token")
+	}
 	expires, ok := numericDate(claims["exp"])
 	if !ok {
 		return time.Time{}, bad("exp is missing or no date")

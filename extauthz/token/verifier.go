@@ -87,6 +87,7 @@ type Config struct {
 	Introspection  *Introspection    // opaque tokens, instead of JWTs
 	Userinfo       *Userinfo         // opaque tokens, instead of JWTs
 	Proof          ProofOfPossession // what is asked of every token
+	Revocation     *Revocation       // the list of what was revoked; nil: none
 	Fingerprint    string            // of the specification: a running verifier of an equal one can be kept
 
 	Cache     *Cache            `json:"-"` // of JWTs, shared with other providers; nil: one of its own
@@ -127,7 +128,8 @@ type Status struct {
 	Fetched time.Time `json:"fetched,omitzero"`  // the last success
 	Problem string    `json:"problem,omitempty"` // of the last attempt, if it failed
 
-	Fetches *FetchStatus `json:"fetches,omitempty"` // of a provider whose keys are fetched
+	Fetches    *FetchStatus `json:"fetches,omitempty"`    // of a provider whose keys are fetched
+	Revocation any          `json:"revocation,omitempty"` // how the revocation list is, where there is one
 
 	Asked *AskedStatus `json:"asked,omitempty"` // of a provider that is asked about each token
 }

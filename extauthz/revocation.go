@@ -1,0 +1,81 @@
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/usher-authz/usher/extauthz/revocation"
+	"github.com/usher-authz/usher/extauthz/token"
+	"github.com/usher-authz/usher/policy"
+)
+
+// ErrNoLogout says that a provider does not exist or takes no logout tokens here.
+var ErrNoLogout = errors.New("no provider of that name takes logout tokens")
+
+// revocations makes the list that a provider asks for; nil if it asks for none.
+func revocations(c token.Config) (*revocation.List, error) {
+	r := c.Revocation
+	if r == nil {
+		return nil, nil
+	}
+	return revocation.New(revocation.Config{
+		Provider: c.Name, Issuer: c.Issuer, URL: r.URL, Username: r.Username, Password: r.Password, CA: r.CA,
+		Prefix: r.Prefix, Allow: r.Allow, Logger: c.Logger,
+	})
+}
+
+// run runs the verifier, and its list beside it.
+func (p *provider) run(ctx context.Context) {
+	var group sync.WaitGroup
+	if p.revoked != nil {
+		group.Go(func() { p.revoked.Run(ctx) })
+	}
+	p.Run(ctx)
+	group.Wait()
+}
+
+// ready reports whether tokens can be verified, and those told that were revoked.
+func (p *provider) ready() bool {
+	return p.Status().Ready && (p.revoked == nil || p.revoked.Ready())
+}
+
+// revoked refuses an identity whose token was revoked. Where its provider has no list it costs one look-up.
+func (s *State) revoked(id *policy.Identity, now time.Time) error {
+	if p := s.providers[id.Provider]; p != nil && p.revoked != nil {
+		return p.revoked.Check(id, now)
+	}
+	return nil
+}
+
+// Logout takes a logout token of the provider (OpenID Connect Back-Channel Logout 1.0, section 2.6) and revokes what it
+// names. The error is a *policy.Refusal of a bad token (Unauthenticated), ErrNoLogout, or says that the token could not be
+// judged or that other replicas may not know: then the provider must try again. Nothing of the token is in an error.
+func (s *State) Logout(ctx context.Context, name, text string) error {
+	p := s.providers[name]
+	if p == nil || p.revoked == nil || len(p.logout.LogoutClients) == 0 {
+		return ErrNoLogout
+	}
+	j, ok := p.Provider.(*token.JWT)
+	if !ok {
+		return ErrNoLogout
+	}
+	l, err := j.Logout(ctx, text, p.logout.LogoutClients)
+	if err != nil {
+		return err
+	}
+	// A session's tokens do not all say which session they are of: the user's earlier ones are revoked too. A client that
+	// is still logged in elsewhere refreshes its token.
+	var failed error
+	for kind, value := range map[revocation.Kind]string{revocation.SID: l.Session, revocation.SUB: l.Subject} {
+		if value == "" {
+			continue
+		}
+		if err := p.revoked.Revoke(ctx, kind, value, l.Issued, p.logout.TokenLifetime); err != nil {
+			failed = fmt.Errorf("provider %q: %w", name, err)
+		}
+	}
+	return failed
+}

@@ -1,0 +1,165 @@
+package revocation
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+)
+
+// DefaultPrefix of keys and channels.
+const DefaultPrefix = "usher:revoked:"
+
+// timeout of each command and of connecting. No request waits for one.
+const timeout = 3 * time.Second
+
+// Config says where the list is.
+type Config struct {
+	Provider           string // for the log
+	Issuer             string // exact, as the manifest says it
+	URL                string // redis://HOST:PORT/DB or rediss://
+	Username, Password string
+	CA                 []byte // PEM of the only roots that the server is trusted by; empty: the usual ones
+	Prefix             string // of keys and channels; empty: DefaultPrefix
+	Allow              bool   // go on with what is known while the server cannot be reached
+
+	Logger *zap.Logger // nil: no log
+}
+
+// List is the revocation list of one provider. It is safe for concurrent use; [List.Run] must run beside it. The zero
+// List must not be used; make one with [New].
+type List struct {
+	config  Config
+	address string
+	options []redis.DialOption
+	base    string // of keys: prefix and issuer
+	table   *table
+	log     *zap.Logger
+	writers *semaphore.Weighted
+
+	scanned atomic.Bool  // once: the whole list was read
+	alive   atomic.Int64 // Unix time in ns of the server's last sign of life
+
+	mu      sync.Mutex
+	since   time.Time // of the connection, or of its loss
+	online  bool
+	problem string
+}
+
+// Status is how a list is.
+type Status struct {
+	Connected bool      `json:"connected"`
+	Entries   int       `json:"entries"`
+	Full      bool      `json:"full,omitempty"` // longer than can be held: every token is answered 503
+	Since     time.Time `json:"since,omitzero"` // connected, or not
+	Problem   string    `json:"problem,omitempty"`
+}
+
+// New returns an empty list. It does no I/O. The error names what is wrong in the Config, and no password.
+func New(c Config) (*List, error) {
+	if c.Prefix == "" {
+		c.Prefix = DefaultPrefix
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Host == "" || u.Scheme != "redis" && u.Scheme != "rediss" {
+		return nil, fmt.Errorf("provider %q: the revocation list's URL is not redis://HOST:PORT/DB", c.Provider)
+	}
+	db := 0
+	if path := strings.Trim(u.Path, "/"); path != "" {
+		if db, err = strconv.Atoi(path); err != nil || db < 0 {
+			return nil, fmt.Errorf("provider %q: the revocation list's database is no number", c.Provider)
+		}
+	}
+	port := u.Port()
+	if port == "" {
+		port = "6379"
+	}
+	sum := sha256.Sum256([]byte(c.Issuer))
+	l := &List{
+		config: c, address: net.JoinHostPort(u.Hostname(), port), base: c.Prefix + hex.EncodeToString(sum[:]),
+		table: newTable(), log: c.Logger, writers: semaphore.NewWeighted(8),
+		options: []redis.DialOption{
+			redis.DialConnectTimeout(timeout), redis.DialReadTimeout(timeout), redis.DialWriteTimeout(timeout),
+			redis.DialDatabase(db), redis.DialUsername(c.Username), redis.DialPassword(c.Password),
+		},
+	}
+	if l.log == nil {
+		l.log = zap.NewNop()
+	}
+	if u.Scheme == "rediss" {
+		t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
+		if len(c.CA) > 0 {
+			t.RootCAs = x509.NewCertPool()
+			if !t.RootCAs.AppendCertsFromPEM(c.CA) {
+				return nil, fmt.Errorf("provider %q: the revocation list's CA holds no certificate", c.Provider)
+			}
+		}
+		l.options = append(l.options, redis.DialUseTLS(true), redis.DialTLSConfig(t))
+	}
+	return l, nil
+}
+
+func (l *List) dial(ctx context.Context) (redis.Conn, error) {
+	return redis.DialContext(ctx, "tcp", l.address, l.options...)
+}
+
+// raise sets a user's time and lengthens any entry's life; a logout token that comes late or twice takes nothing back.
+var raise = redis.NewScript(1, `
+local old = redis.call('GET', KEYS[1])
+local value = ARGV[1]
+if old and (not tonumber(old) or tonumber(old) > tonumber(value)) then value = old end
+local ttl = math.max(tonumber(ARGV[2]), redis.call('TTL', KEYS[1]))
+redis.call('SET', KEYS[1], value, 'EX', ttl)
+return redis.call('PUBLISH', ARGV[3], ARGV[4])`)
+
+// Revoke adds an entry: to this process at once, whatever becomes of the rest, and to the server, from where all others
+// have it. An error means that others may not know of it. before is meant for SUB alone. It waits for the server as long
+// as ctx allows, and 3 s at most.
+func (l *List) Revoke(ctx context.Context, k Kind, value string, before time.Time, ttl time.Duration) error {
+	if kinds[k] == "" || value == "" || ttl < time.Second {
+		return errors.New("revoke: expected a kind, a value and a time to live")
+	}
+	l.table.put(k, value, entry{before: before.Unix(), expires: time.Now().Add(ttl).Unix()})
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := l.writers.Acquire(ctx, 1); err != nil {
+		return errors.New("revoke: too many at once")
+	}
+	defer l.writers.Release(1)
+	conn, err := l.dial(ctx)
+	if err != nil {
+		return errors.New("revoke: the list's server cannot be reached")
+	}
+	defer conn.Close()
+	suffix := k.String() + ":" + value
+	if _, err := raise.DoContext(ctx, conn, l.base+":"+suffix, before.Unix(), int64(ttl/time.Second), l.base, suffix); err != nil {
+		return errors.New("revoke: the list's server did not take the entry")
+	}
+	return nil
+}
+
+// Ready reports whether the list does its part: tokens can be told, or it goes on without.
+func (l *List) Ready() bool { return l.unavailable(time.Now()) == "" }
+
+// Status says how the list is.
+func (l *List) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Status{
+		Connected: l.online, Entries: int(l.table.size.Load()), Full: l.table.full.Load(), Since: l.since, Problem: l.problem,
+	}
+}
