@@ -129,6 +129,10 @@ func (b *bootstrap) addPolicies(policies []v1alpha1.AuthPolicy, o Options) (prob
 		problem := func(format string, a ...any) {
 			problems = append(problems, fmt.Errorf("policy %q: %w", policyName(&p), fmt.Errorf(format, a...)))
 		}
+		if p.Spec.ClientCertificate != nil {
+			// What is generated here drops or replaces the header, so that no bound token would be accepted.
+			problem("clientCertificate needs an Envoy that trusts the x-forwarded-client-cert of the proxy before it, which is not generated: write forward_client_cert_details: FORWARD_ONLY by hand")
+		}
 		v := virtualHost{Name: policyName(&p), NoBody: p.Spec.API.Preset == "", WebSocket: p.Spec.API.Preset == "langgraph"}
 		for _, host := range p.Spec.Hosts {
 			domain, ok := domainOf(host)

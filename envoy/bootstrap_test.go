@@ -204,6 +204,9 @@ func TestBootstrapSaysEverythingThatIsWrongAtOnce(t *testing.T) {
 		policy("g", withCORS(v1alpha1.CORS{AllowOrigins: []string{"https://x.example"}, AllowHeaders: []string{"*"}})),
 		policy("h", withCORS(v1alpha1.CORS{})),
 		policy("i", withBackend("http://user:secret@x")),
+		policy("j", func(s *v1alpha1.AuthPolicySpec) {
+			s.ClientCertificate = &v1alpha1.ClientCertificate{ForwardedHeader: "x-forwarded-client-cert"}
+		}),
 	}, envoy.Options{
 		ListenAddress: "example.com:80", UsherAddress: "unix://run", AdminAddress: "9901", MaxRequestBytes: 1 << 30,
 		CheckTimeout: -time.Second, TLS: &envoy.TLS{},
@@ -214,7 +217,7 @@ func TestBootstrapSaysEverythingThatIsWrongAtOnce(t *testing.T) {
 	for _, want := range []string{
 		`"a b"`, `"*.*"`, `"-a.example"`, `"[::1"`, `"X.example.com" is guarded by policy "a"`, `"*" is guarded by policy "a"`, `"ftp://x"`,
 		`"http://x/path"`, `policy "d": no spec.backend.url`, `policy "e": spec.cors.allowOrigins: "*"`, `policy "f"`, `policy "g"`, `policy "h"`,
-		`policy "i"`, `listen address "example.com:80"`, `"unix://run"`, `"9901"`, "largest request body", "check timeout", "TLS",
+		`policy "i"`, `policy "j": clientCertificate`, `listen address "example.com:80"`, `"unix://run"`, `"9901"`, "largest request body", "check timeout", "TLS",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error lacks %s:\n%v", want, err)

@@ -101,7 +101,6 @@ type Introspection struct {
 	Endpoint, ClientID string
 	Method             string        // of client authentication; empty: client_secret_basic
 	ClientSecret       string        // for client_secret_basic and client_secret_post
-	PrivateKey         []byte        // for private_key_jwt: a JWK or PEM
 	CacheFor           time.Duration // how long an active answer is good; 0: 30 s
 }
 

@@ -46,7 +46,6 @@ func (c *compiler) provider(o *Object) token.Config {
 	if spec.CARef != nil {
 		config.CA = c.authority(o, *spec.CARef)
 	}
-	c.notYet(o, "introspection.privateKeyRef")
 	switch {
 	case spec.Userinfo != nil && (spec.JWT != nil || spec.Introspection != nil):
 		c.add(o.at("spec", "userinfo"), "found userinfo beside another way to verify tokens", "one of jwt, introspection and userinfo", "a provider for JWTs and one for opaque tokens can stand in one policy")

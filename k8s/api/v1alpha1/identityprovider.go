@@ -89,14 +89,11 @@ type Introspection struct {
 	Endpoint string `json:"endpoint"`
 	// ClientID is Usher's client at the provider.
 	ClientID string `json:"clientID"`
-	// ClientAuthMethod is client_secret_basic (the default), client_secret_post or private_key_jwt, as RFC 7591, section 2,
-	// and OpenID Connect Core, section 9, name them.
+	// ClientAuthMethod is client_secret_basic (the default) or client_secret_post, as OpenID Connect Core, section 9, names
+	// them.
 	ClientAuthMethod string `json:"clientAuthMethod,omitempty"`
 	// ClientSecretRef names the Secret that holds the client's secret. Its default key is "clientSecret".
 	ClientSecretRef *SecretKeyRef `json:"clientSecretRef,omitempty"`
-	// PrivateKeyRef names the Secret that holds the key of private_key_jwt, as a JWK or as PEM. Its default key is
-	// "privateKey".
-	PrivateKeyRef *SecretKeyRef `json:"privateKeyRef,omitempty"`
 	// CacheFor is how long an active answer is good, never past exp. Default 30s.
 	CacheFor *metav1.Duration `json:"cacheFor,omitempty"`
 }
