@@ -28,8 +28,8 @@ var arrows = map[string][]string{
 	"extauthz/revocation": {"policy"},
 	"extauthz":            {"extauthz/token", "extauthz/lookup", "extauthz/revocation", "envoy/edit", "policy"},
 	"k8s/api/v1alpha1":    {},
-	"k8s/manifest":        {"k8s/api/v1alpha1", "policy", "extauthz/token"},
-	"k8s/watch":           {"k8s/manifest", "k8s/api/v1alpha1", "policy", "extauthz/token"},
+	"k8s/manifest":        {"k8s/api/v1alpha1", "policy", "extauthz/token", "extauthz/lookup"},
+	"k8s/watch":           {"k8s/manifest", "k8s/api/v1alpha1", "policy", "extauthz/token", "extauthz/lookup"},
 	"envoy":               {"k8s/api/v1alpha1"},
 	"cmd/usher":           {"..."},
 	"extauthz/attacktest": {"..."}, // only tests import it

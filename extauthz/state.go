@@ -3,6 +3,7 @@ package extauthz
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -21,7 +22,7 @@ type State struct {
 	Lookups   map[string]Lookup         // by policy
 	chosen    map[*policy.Policy]token.Verifier
 	providers map[string]*provider
-	backends  map[string]*lookup.Client // by URL
+	backends  map[string][]backend // by URL
 	tokens    *token.Cache
 }
 
@@ -45,12 +46,18 @@ type provider struct {
 	done        chan struct{}
 }
 
+// backend is a client for look-ups; policies and states share one for as long as its configuration is the same.
+type backend struct {
+	config lookup.Config
+	*lookup.Client
+}
+
 // Build makes a State. What prev, which may be nil, has with the same specification is taken over, with its keys and
 // caches: a policy change empties nothing. Nothing is started, and nothing is fetched.
-func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Config, backends map[string]string) (*State, error) {
+func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Config, backends map[string]lookup.Config) (*State, error) {
 	s := &State{
 		Policies: policies, Verifiers: map[string]token.Verifier{}, Lookups: map[string]Lookup{},
-		providers: map[string]*provider{}, backends: map[string]*lookup.Client{},
+		providers: map[string]*provider{}, backends: map[string][]backend{},
 	}
 	if prev != nil {
 		s.tokens = prev.tokens
@@ -81,21 +88,68 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 		}
 		s.providers[name], s.Verifiers[name] = p, p.Provider
 	}
-	// Policies with one backend share its cache, so that a write under one of them is known to the other.
-	for name, url := range backends {
-		c := s.backends[url]
-		if c == nil && prev != nil {
-			c = prev.backends[url]
+	for name, config := range backends {
+		c, err := s.backend(prev, config)
+		if err != nil {
+			return nil, fmt.Errorf("policy %q: %w", name, err)
 		}
-		if c == nil {
-			var err error
-			if c, err = lookup.New(lookup.Config{BackendURL: url}); err != nil {
-				return nil, fmt.Errorf("policy %q: %w", name, err)
-			}
-		}
-		s.backends[url], s.Lookups[name] = c, c
+		s.Lookups[name] = c
 	}
+	s.share()
 	return s, s.prepare()
+}
+
+// backend returns the client of that configuration.
+func (s *State) backend(prev *State, config lookup.Config) (*lookup.Client, error) {
+	same := func(b backend) bool { return reflect.DeepEqual(b.config, config) }
+	known := s.backends[config.BackendURL]
+	if i := slices.IndexFunc(known, same); i >= 0 {
+		return known[i].Client, nil
+	}
+	b := backend{config: config}
+	if prev != nil {
+		if old := prev.backends[config.BackendURL]; slices.ContainsFunc(old, same) {
+			b = old[slices.IndexFunc(old, same)]
+		}
+	}
+	if b.Client == nil {
+		var err error
+		if b.Client, err = lookup.New(config); err != nil {
+			return nil, err
+		}
+	}
+	s.backends[config.BackendURL] = append(known, b)
+	return b.Client, nil
+}
+
+// share lets each policy's Lookup know of the writes under the others of the same backend. Those with the same
+// credentials share one client; those with others must not share what they were shown.
+func (s *State) share() {
+	for name, l := range s.Lookups {
+		own, ok := l.(*lookup.Client)
+		if !ok {
+			continue
+		}
+		for _, all := range s.backends {
+			if len(all) < 2 || !slices.ContainsFunc(all, func(b backend) bool { return b.Client == own }) {
+				continue
+			}
+			s.Lookups[name] = shared{own, all}
+		}
+	}
+}
+
+// shared is one client of several for the same backend.
+type shared struct {
+	*lookup.Client
+	all []backend
+}
+
+// Forget implements Lookup.
+func (s shared) Forget(ref policy.Ref) {
+	for _, b := range s.all {
+		b.Client.Forget(ref)
+	}
 }
 
 // prepare joins the verifiers of each policy, once per State.
@@ -152,6 +206,22 @@ func (s *State) Status() map[string]token.Status {
 			status.Revocation = p.revoked.Status()
 		}
 		out[name] = status
+	}
+	return out
+}
+
+// BackendStatus says how the backends are that objects are looked up at, by URL; of several clients for one, the first
+// that has a problem.
+func (s *State) BackendStatus() map[string]lookup.Status {
+	out := make(map[string]lookup.Status, len(s.backends))
+	for url, all := range s.backends {
+		status := all[0].Status()
+		for _, b := range all[1:] {
+			if status.Problem == "" {
+				status = b.Status()
+			}
+		}
+		out[url] = status
 	}
 	return out
 }

@@ -20,6 +20,8 @@ type Preset struct {
 	// RemembersHeaders says that the backend keeps the headers of one request for later ones: an identity header without a
 	// value is then sent empty, as leaving it out would mean whoever came before.
 	RemembersHeaders bool
+	// Probe is a path that the backend always answers 200: whoever answers 404 to it is not the backend. Empty: none.
+	Probe string
 }
 
 // Event says what a rule can do to one resource:action beside allowing it.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/usher-authz/usher/extauthz/lookup"
 	"github.com/usher-authz/usher/extauthz/token"
 )
 
@@ -71,7 +72,9 @@ type readiness struct {
 	Ready     bool                    `json:"ready"`
 	Draining  bool                    `json:"draining,omitempty"`
 	Providers map[string]token.Status `json:"providers"`
-	Manifests manifestStatus          `json:"manifests"`
+	// Backends that objects are looked up at, by URL.
+	Backends  map[string]lookup.Status `json:"backends,omitempty"`
+	Manifests manifestStatus           `json:"manifests"`
 }
 
 type manifestStatus struct {
@@ -89,7 +92,7 @@ func (g *gate) readiness() readiness {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state != nil {
-		r.Providers = g.state.Status()
+		r.Providers, r.Backends = g.state.Status(), g.state.BackendStatus()
 	}
 	r.Manifests = manifestStatus{InForce: g.counted, Since: g.since, Count: len(g.problems), FailedAt: g.failedAt}
 	for _, p := range g.problems[:min(len(g.problems), maxShown)] {

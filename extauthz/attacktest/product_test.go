@@ -48,8 +48,9 @@ func (p *product) start(s attacktest.Setup) (attacktest.Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, url := range p.compiled.Backends {
-		if state.Lookups[name], err = lookup.New(lookup.Config{BackendURL: url, Transport: s.Transport}); err != nil {
+	for name, config := range p.compiled.Backends {
+		config.Transport, config.Probe = s.Transport, "" // the cases' backend serves objects only
+		if state.Lookups[name], err = lookup.New(config); err != nil {
 			return nil, err
 		}
 	}

@@ -51,7 +51,7 @@ func BenchmarkRead(b *testing.B) {
 	body := `{"thread_id":"` + id + `","metadata":{"owner":"alice"},"values":{"messages":[` + strings.Repeat(`{"a":"b"},`, 4<<20/10) + `{}]}}`
 	b.ReportAllocs()
 	for b.Loop() {
-		if o, _, err := read(strings.NewReader(body), 4<<20, policy.Ref{ID: id, Member: "thread_id"}); err != nil || !o.Found {
+		if o, _, err := read(&reader{from: strings.NewReader(body), left: 4 << 20}, policy.Ref{ID: id, Member: "thread_id"}); err != nil || !o.Found {
 			b.Fatal(err)
 		}
 	}

@@ -14,41 +14,81 @@ import (
 	"github.com/usher-authz/usher/policy"
 )
 
-// fetch asks the backend for one object. size is how long the text of its metadata is.
-func (c *Client) fetch(ctx context.Context, ref policy.Ref) (o policy.Object, size int, err error) {
-	target, err := url.Parse(c.base + ref.Path)
-	// The path is a route's, with ids of a known form. Should it ever be something else, it must not lead elsewhere.
-	if err != nil || !strings.HasPrefix(ref.Path, "/") || target.Scheme+"://"+target.Host != c.base || target.User != nil {
-		return o, 0, errors.New("its path is no path")
-	}
-	request := (&http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: http.Header{
-		"Accept":          {"application/json"},
-		"Accept-Encoding": {"identity"}, // a small answer must not become a large one here
-		"User-Agent":      {"usher"},
-	}}).WithContext(ctx)
-	// Not through an http.Client: that would follow redirects, and keep cookies.
-	response, err := c.transport.RoundTrip(request)
+// answer is what the backend said of one object. size is how long the text of its metadata is.
+type answer struct {
+	object policy.Object
+	size   int
+}
+
+// fetch asks the backend for one object.
+func (c *Client) fetch(ctx context.Context, ref policy.Ref) (a answer, err error) {
+	response, err := c.get(ctx, ref.Path)
 	if err != nil {
-		return o, 0, fmt.Errorf("ask %q: %w", c.base, plain(ctx, err))
+		return a, err
 	}
 	defer response.Body.Close()
 	switch {
 	case strings.HasPrefix(strings.ToLower(response.Header.Get("Content-Type")), "text/html"):
 		// An ingress or a proxy on the way that knows no such host: its 404 says nothing about the object.
-		return o, 0, fmt.Errorf("%q answered %d with a page for people", c.base, response.StatusCode)
+		return a, fmt.Errorf("%q answered %d with a page for people", c.base, response.StatusCode)
 	case response.StatusCode == http.StatusNotFound, response.StatusCode == http.StatusUnprocessableEntity:
 		// 422 is what LangGraph's Python server says of an id that it does not accept as one.
 		_, _ = io.CopyN(io.Discard, response.Body, 4<<10) // so that the connection can be used again
-		return o, 0, nil
+		return a, nil
+	case response.StatusCode == http.StatusUnauthorized, response.StatusCode == http.StatusForbidden:
+		return a, fmt.Errorf("%q answered %d: give look-ups their credentials with spec.backend.headers", c.base, response.StatusCode)
 	case response.StatusCode != http.StatusOK:
-		return o, 0, fmt.Errorf("%q answered %d", c.base, response.StatusCode)
+		return a, fmt.Errorf("%q answered %d", c.base, response.StatusCode)
 	case response.Header.Get("Content-Encoding") != "" && response.Header.Get("Content-Encoding") != "identity":
-		return o, 0, fmt.Errorf("%q answered with an encoding that was not asked for", c.base)
+		return a, fmt.Errorf("%q answered with an encoding that was not asked for", c.base)
 	}
-	if o, size, err = read(response.Body, c.maxBytes, ref); err != nil {
-		return policy.Object{}, 0, fmt.Errorf("read the answer of %q: %w", c.base, plain(ctx, err))
+	body := &reader{from: response.Body, left: c.maxBytes, small: smallAnswer, turn: func() error { return c.takeLarge(ctx) }}
+	defer func() {
+		if body.turned {
+			<-c.large
+		}
+	}()
+	if a.object, a.size, err = read(body, ref); err != nil {
+		err = plain(ctx, err)
+		if isTimeout(err) {
+			err = sick{err}
+		}
+		return answer{}, fmt.Errorf("read the answer of %q: %w", c.base, err)
 	}
-	return o, size, nil
+	return a, nil
+}
+
+// get asks for a path at the backend. It follows no redirect and keeps no cookie, as an http.Client would.
+func (c *Client) get(ctx context.Context, path string) (*http.Response, error) {
+	target, err := url.Parse(c.base + path)
+	// The path is a route's, with ids of a known form. Should it ever be something else, it must not lead elsewhere.
+	if err != nil || !strings.HasPrefix(path, "/") || target.Scheme+"://"+target.Host != c.base || target.User != nil {
+		return nil, errors.New("its path is no path")
+	}
+	request := (&http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: c.headers.Clone()}).WithContext(ctx)
+	response, err := c.transport.RoundTrip(request)
+	if err != nil {
+		return nil, sick{fmt.Errorf("ask %q: %w", c.base, plain(ctx, err))}
+	}
+	switch response.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		response.Body.Close()
+		return nil, sick{fmt.Errorf("%q answered %d", c.base, response.StatusCode)}
+	}
+	return response, nil
+}
+
+// smallAnswer is how many bytes of an answer are read without a turn of its own: larger ones cost memory.
+const smallAnswer = 256 << 10
+
+// takeLarge waits for the turn of a large answer.
+func (c *Client) takeLarge(ctx context.Context) error {
+	select {
+	case c.large <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return answerError("too many large answers at once")
+	}
 }
 
 // plain returns the deadline's error for one that came of it, which otherwise says only that something was closed.
@@ -65,9 +105,8 @@ const tail = 64 << 10
 
 // read takes the metadata, and the member that must be the object's id, from an answer. What it reads is read strictly:
 // the members must stand there once, and so must every other name before them and within tail bytes after them. They must
-// stand within the first limit bytes. size is how long the text of the metadata is.
-func read(body io.Reader, limit int64, ref policy.Ref) (o policy.Object, size int, err error) {
-	text := &reader{from: body, left: limit}
+// stand within what is left to read. size is how long the text of the metadata is.
+func read(text *reader, ref policy.Ref) (o policy.Object, size int, err error) {
 	o, size, err = scan(text, ref)
 	if err != nil && !(o.Found && text.full) { // it may end early only by our own limit, and only once both were seen
 		return policy.Object{}, 0, text.fault(err)
@@ -154,16 +193,25 @@ func (e answerError) Error() string { return string(e) }
 
 // reader reads up to a limit.
 type reader struct {
-	from io.Reader
-	left int64
-	full bool  // the limit was reached
-	err  error // of from, but for its end
+	from   io.Reader
+	left   int64
+	small  int64        // after so many bytes it waits for its turn
+	turn   func() error // nil: it need not
+	turned bool         // it has its turn
+	full   bool         // the limit was reached
+	err    error        // of from, but for its end
 }
 
 func (r *reader) Read(p []byte) (int, error) {
 	if r.left <= 0 {
 		r.full = true
 		return 0, io.ErrUnexpectedEOF
+	}
+	if r.small -= int64(len(p)); r.small < 0 && r.turn != nil && !r.turned {
+		if r.err = r.turn(); r.err != nil {
+			return 0, r.err
+		}
+		r.turned = true
 	}
 	n, err := r.from.Read(p[:min(int64(len(p)), r.left)])
 	r.left -= int64(n)

@@ -156,7 +156,7 @@ func FuzzRead(f *testing.F) {
 	}
 	f.Add([]byte(`{"thread_id":"1","metadata":{"a":"b"},"x":1}`), int64(20))
 	f.Fuzz(func(t *testing.T, body []byte, limit int64) {
-		o, size, err := read(strings.NewReader(string(body)), limit, policy.Ref{ID: "1", Member: "thread_id"})
+		o, size, err := read(&reader{from: strings.NewReader(string(body)), left: limit}, policy.Ref{ID: "1", Member: "thread_id"})
 		if err != nil {
 			if o.Found {
 				t.Error("an error, and an object")

@@ -2,6 +2,8 @@ package lookup
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -11,12 +13,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sony/gobreaker/v2"
+
 	"github.com/usher-authz/usher/policy"
 )
 
 // Config configures a Client. The zero fields mean the defaults.
 type Config struct {
 	BackendURL string            // http or https, without a path
+	Headers    map[string]string // sent with each look-up, such as a key of the backend's; a client's request never gets them
+	CA         []byte            // PEM certificates that the backend is trusted by, instead of the usual roots
+	Probe      string            // path that the backend answers 200; before it did, a 404 of an object means nothing. Empty: it does
 	Transport  http.RoundTripper // nil: one of its own, without a proxy from the environment
 	Now        func() time.Time  // nil: time.Now
 	TTL        time.Duration     // how old metadata may be; 0: 5 s
@@ -26,6 +33,7 @@ type Config struct {
 	MaxBytes   int64             // of an answer, in which the metadata must stand; 0: 8 MiB, twice the largest body by default
 	Parallel   int               // look-ups under way at once; 0: 64
 	Queue      int               // look-ups that wait for their turn; 0: 1,024
+	Large      int               // answers of more than 256 KiB that are read at once; 0: 4
 }
 
 // Client looks objects up at one backend. It is safe for concurrent use. The zero Client is not usable: see New.
@@ -36,8 +44,13 @@ type Client struct {
 	ttl       time.Duration
 	timeout   time.Duration
 	maxBytes  int64
+	headers   http.Header
+	probe     *probe // nil: none
+	breaker   *gobreaker.CircuitBreaker[answer]
 	slots     chan struct{}
+	large     chan struct{}
 	most      int // flights at once, under way and waiting
+	counts    counts
 
 	mu      sync.Mutex
 	cache   *cache
@@ -74,8 +87,14 @@ func New(c Config) (*Client, error) {
 	orElse(&c.MaxBytes, 8<<20)
 	orElse(&c.Parallel, 64)
 	orElse(&c.Queue, 1024)
+	orElse(&c.Large, 4)
 	if c.Transport == nil {
+		roots, err := authorities(c.CA)
+		if err != nil {
+			return nil, err
+		}
 		c.Transport = &http.Transport{
+			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			Proxy:                  nil, // whose metadata decides must not come from a proxy that the environment names
 			DialContext:            (&net.Dialer{Timeout: c.Timeout}).DialContext,
 			TLSHandshakeTimeout:    time.Second,
@@ -91,11 +110,36 @@ func New(c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{
+	client := &Client{
 		base: u.Scheme + "://" + u.Host, transport: c.Transport, now: c.Now, ttl: c.TTL, timeout: c.Timeout, maxBytes: c.MaxBytes,
-		slots: make(chan struct{}, c.Parallel), most: c.Parallel + c.Queue,
+		slots: make(chan struct{}, c.Parallel), most: c.Parallel + c.Queue, large: make(chan struct{}, c.Large),
 		cache: cache, flights: map[policy.Ref]*flight{},
-	}, nil
+		headers: http.Header{
+			"Accept":          {"application/json"},
+			"Accept-Encoding": {"identity"}, // a small answer must not become a large one here
+			"User-Agent":      {"usher"},
+		},
+	}
+	for name, value := range c.Headers {
+		client.headers.Set(name, value)
+	}
+	if c.Probe != "" {
+		client.probe = &probe{path: c.Probe, turn: make(chan struct{}, 1)}
+	}
+	client.breaker = newBreaker(&client.counts)
+	return client, nil
+}
+
+// authorities are the CAs that the backend is trusted by; nil: the usual ones.
+func authorities(pem []byte) (*x509.CertPool, error) {
+	if len(pem) == 0 {
+		return nil, nil
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, errors.New("backend: the CA has no certificate in PEM")
+	}
+	return roots, nil
 }
 
 func orElse[T int | int64 | time.Duration](value *T, fallback T) {
@@ -112,6 +156,7 @@ func (c *Client) Get(ctx context.Context, ref policy.Ref) (policy.Object, error)
 	c.mu.Lock()
 	if object, ok := c.cache.get(ref, now); ok {
 		c.mu.Unlock()
+		c.counts.hits.Add(1)
 		return object, nil
 	}
 	f := c.flights[ref]
@@ -164,6 +209,10 @@ func (c *Client) fly(ref policy.Ref, f *flight) {
 		c.land(ref, f, size)
 		close(f.done)
 	}()
+	if c.breaker.State() == gobreaker.StateOpen {
+		f.err = unavailable(ref, errResting) // at once, without a turn
+		return
+	}
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
@@ -171,12 +220,28 @@ func (c *Client) fly(ref policy.Ref, f *flight) {
 		f.err = unavailable(ref, fmt.Errorf("wait for a turn: %w", context.Cause(ctx)))
 		return
 	}
-	object, read, err := c.fetch(ctx, ref)
+	found, err := c.breaker.Execute(func() (answer, error) { return c.ask(ctx, ref) })
 	if err != nil {
+		if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+			err = errResting
+		}
 		f.err = unavailable(ref, err)
 		return
 	}
-	f.object, size = object, read
+	f.object, size = found.object, found.size
+}
+
+// ask fetches the object. That there is none counts only from a backend that is known to be the right one.
+func (c *Client) ask(ctx context.Context, ref policy.Ref) (a answer, err error) {
+	defer func() { c.counts.note(err) }()
+	if a, err = c.fetch(ctx, ref); err != nil || c.probe == nil {
+		return a, err
+	}
+	if a.object.Found {
+		c.probe.passed(c.now())
+		return a, nil
+	}
+	return a, c.prove(ctx)
 }
 
 // land takes a flight off the list and keeps what it has found, unless a write passed meanwhile or shortly before.

@@ -29,9 +29,6 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 	}
 	c.notYet(o, "assertion")
 	s.Providers = c.providers(o)
-	if spec.Backend != nil {
-		c.backend(o)
-	}
 	if spec.ResourceMetadata != "" {
 		// RFC 9728, section 3.
 		c.url(o.text("spec", "resourceMetadata"), urlRule{what: "a metadata URL", path: true, query: true, example: "https://agents.example.com/.well-known/oauth-protected-resource"})
@@ -157,14 +154,6 @@ func (c *compiler) unknownProvider(o *Object, name string, at policy.Position) {
 
 func allPublic(api *v1alpha1.API) bool {
 	return api.Preset == "" && len(api.Routes) > 0 && !slices.ContainsFunc(api.Routes, func(r v1alpha1.Route) bool { return !r.Public })
-}
-
-func (c *compiler) backend(o *Object) {
-	if o.AuthPolicy.Spec.Backend.URL == "" {
-		c.missing(o, "the backend's URL, such as http://langgraph.agents.svc:8000", "spec", "backend", "url")
-		return
-	}
-	c.url(o.text("spec", "backend", "url"), urlRule{what: "a backend", http: true, example: "https://langgraph.agents.svc:8000"})
 }
 
 // api converts spec.api; the policy package checks it.

@@ -8,14 +8,14 @@ import (
 	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 )
 
-// authority reads the certificates that a provider's servers are trusted by. Whatever is in the PEM must be a certificate,
+// authority reads the certificates that a server is trusted by, which caRef at the path names. Whatever is in the PEM must be a certificate,
 // so that nothing is left out unseen.
-func (c *compiler) authority(o *Object, ref v1alpha1.SecretKeyRef) []byte {
-	text := c.secret(o, ref, "ca.crt", "spec", "caRef")
+func (c *compiler) authority(o *Object, ref v1alpha1.SecretKeyRef, path ...any) []byte {
+	text := c.secret(o, ref, "ca.crt", path...)
 	if text == nil {
 		return nil
 	}
-	at, n := o.at("spec", "caRef"), 0
+	at, n := o.at(path...), 0
 	for rest := text; ; n++ {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {

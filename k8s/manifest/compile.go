@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/usher-authz/usher/extauthz/lookup"
 	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 	"github.com/usher-authz/usher/policy"
@@ -19,7 +20,7 @@ func Compile(objects []Object, presets map[string]policy.Preset) (*Compiled, pol
 	objects, problems := fillPresets(given)
 	c := newCompiler(objects, presets)
 	c.problems = append(c.problems, problems...)
-	out := &Compiled{Providers: map[string]token.Config{}, Backends: map[string]string{}, Objects: given}
+	out := &Compiled{Providers: map[string]token.Config{}, Backends: map[string]lookup.Config{}, Objects: given}
 	for i := range objects {
 		if o := &objects[i]; o.IdentityProvider != nil && c.byName[c.key(o)] == o {
 			out.Providers[c.name(o)] = c.provider(o)
@@ -34,8 +35,8 @@ func Compile(objects []Object, presets map[string]policy.Preset) (*Compiled, pol
 		if source, ok := c.policy(o); ok {
 			set.Policies = append(set.Policies, source)
 		}
-		if b := o.AuthPolicy.Spec.Backend; b != nil {
-			out.Backends[c.name(o)] = b.URL
+		if o.AuthPolicy.Spec.Backend != nil {
+			out.Backends[c.name(o)] = c.backend(o)
 		}
 	}
 	snapshot, err := policy.New(set, presets)

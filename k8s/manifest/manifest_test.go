@@ -45,7 +45,7 @@ func describe(compiled *manifest.Compiled, problems policy.Problems) string {
 		return strings.TrimSuffix(b.String(), "\n")
 	}
 	for _, p := range compiled.Snapshot.Policies() {
-		fmt.Fprintf(&b, "policy %s: providers %v, shadow %v, headers %v, backend %q\n", p.Name, p.Providers, p.Shadow, p.HeaderNames(), compiled.Backends[p.Name])
+		fmt.Fprintf(&b, "policy %s: providers %v, shadow %v, headers %v, backend %q\n", p.Name, p.Providers, p.Shadow, p.HeaderNames(), compiled.Backends[p.Name].BackendURL)
 	}
 	names := make([]string, 0, len(compiled.Providers))
 	for name := range compiled.Providers {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/usher-authz/usher/extauthz/lookup"
 	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 	"github.com/usher-authz/usher/policy"
@@ -31,8 +32,9 @@ type Compiled struct {
 	// Providers says how tokens are verified, by provider name. Fingerprint is set; Now, Transport and Logger are left
 	// for the caller.
 	Providers map[string]token.Config
-	// Backends holds the backend's URL, by policy name; a policy without a backend has none.
-	Backends map[string]string
+	// Backends says where objects are looked up, by policy name; a policy without a backend has none. Now and Transport
+	// are left for the caller.
+	Backends map[string]lookup.Config
 	// Objects are the documents, in the order in which they were given.
 	Objects []Object
 }

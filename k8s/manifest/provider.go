@@ -44,7 +44,7 @@ func (c *compiler) provider(o *Object) token.Config {
 		config.Proof = c.possession(o)
 	}
 	if spec.CARef != nil {
-		config.CA = c.authority(o, *spec.CARef)
+		config.CA = c.authority(o, *spec.CARef, "spec", "caRef")
 	}
 	switch {
 	case spec.Userinfo != nil && (spec.JWT != nil || spec.Introspection != nil):

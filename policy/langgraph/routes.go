@@ -11,7 +11,7 @@ func Preset() policy.Preset {
 		// x-tenant-id and x-service-key go with it (langgraph_api.auth.langsmith).
 		RemoveHeaders: []string{"x-api-key", "x-tenant-id", "x-service-key"},
 		// The servers copy x-* headers to the config of the run, and keep that in the thread for later runs.
-		IdentityPrefix: "x-", RemembersHeaders: true,
+		IdentityPrefix: "x-", RemembersHeaders: true, Probe: "/ok",
 	}
 }
 

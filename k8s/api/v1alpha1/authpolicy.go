@@ -89,9 +89,19 @@ type Route struct {
 	On string `json:"on,omitempty"`
 }
 
-// Backend is an http or https URL without a path.
+// Backend is the service behind the policy.
 type Backend struct {
+	// URL is http or https, without a path.
 	URL string `json:"url"`
+	// Headers are sent with each look-up, where the backend asks for credentials of its own, such as x-api-key. Requests
+	// of clients never get them.
+	Headers map[string]HeaderValue `json:"headers,omitempty"`
+	// CARef names a Secret with the PEM certificates that the backend is trusted by when objects are looked up, instead of
+	// the usual roots. Its default key is "ca.crt".
+	CARef *SecretKeyRef `json:"caRef,omitempty"`
+	// CacheFor is how long what was looked up is good, at most 1m. Writes that pass through Usher are seen at once. Default
+	// 5s.
+	CacheFor *metav1.Duration `json:"cacheFor,omitempty"`
 }
 
 // Rule decides the operations that `on` selects.
