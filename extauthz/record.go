@@ -26,6 +26,8 @@ type record struct {
 	requestID  string
 	start      time.Time
 	latency    time.Duration
+
+	explain *Explanation // nil: nobody asks why
 }
 
 // write logs the record: info for what a client did, error for our own faults and what we could not ask.

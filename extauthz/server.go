@@ -142,13 +142,16 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	if state == nil {
 		return fail(nil, &policy.Refusal{Outcome: policy.Unavailable, Detail: "Not ready.", Err: errors.New("no policies yet")})
 	}
+	why := rec.explain
 	r, err := decode(check)
 	rec.host, rec.method = r.host, r.method
 	rec.requestID = r.headers.requestID
+	why.decoded(&r)
 	if err != nil {
 		return fail(nil, err)
 	}
 
+	why.at(StageMatch)
 	p := state.Policies.Match(r.host, r.policy)
 	if p == nil {
 		if r.policy != "" {
@@ -157,6 +160,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		return fail(nil, &policy.Refusal{Outcome: policy.NotFound, Detail: "Not Found", Err: errors.New("no policy guards this host")})
 	}
 	rec.policy = p.Name
+	why.at(StageRoute)
 	if body, ok := p.Document(r.method, r.path); ok {
 		rec.route = "protected resource metadata"
 		return answer{outcome: policy.Answer, body: body, document: true}
@@ -165,11 +169,13 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	route, unknown := p.Route(r.method, r.path)
 	if unknown == nil {
 		rec.route = route.Pattern
+		why.routed(&route)
 		if route.Public {
 			return s.public(p, &r)
 		}
 	}
 
+	why.at(StageToken)
 	id, err := r.identify(ctx, p, state.chosen[p])
 	if err != nil {
 		return fail(p, err)
@@ -178,10 +184,12 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		return fail(p, err)
 	}
 	rec.user = id.Name
+	why.identified(id)
 	if unknown != nil {
 		return fail(p, unknown)
 	}
 
+	why.at(StageBody)
 	var body []byte
 	if route.NeedsBody {
 		if body, err = r.body(s.most); err != nil {
@@ -200,18 +208,22 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		return fail(p, err)
 	}
 	rec.operations = ops
+	why.asked(ops)
 	d := p.Decide(policy.Facts{
-		Identity: id, Now: s.now(),
+		Identity: id, Now: s.now(), Trace: why.trace(),
 		Request: &policy.Request{Method: r.method, Path: r.path, Host: r.host, RemoteAddress: r.address, Query: r.query, Headers: r.headers.visible},
 	}, ops)
 	if len(d.Needs) > 0 {
+		why.lookUp(d.Needs)
 		found, err := find(ctx, budget(ctx, rec.start), state.Lookups[p.Name], d.Needs)
 		if err != nil {
 			rec.rule = d.Rule
 			return fail(p, err)
 		}
+		why.found(found)
 		d = d.Resolve(found)
 	}
+	why.decided(&d)
 	if id == p.Anonymous() {
 		d = login(d)
 	}
@@ -219,6 +231,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	if d.Outcome != policy.Allow {
 		return answer{outcome: d.Outcome, detail: d.Detail, body: d.Body, scopes: d.Scopes, login: d.Login, metadata: p.ResourceURL}
 	}
+	why.at(StagePass)
 	forget(state.Lookups[p.Name], ops)
 	a := s.pass(p, &r, d.Headers)
 	if len(d.Edits) > 0 {

@@ -152,6 +152,13 @@ func (s shared) Forget(ref policy.Ref) {
 	}
 }
 
+// NewState makes a State of verifiers, by provider, and look-ups, by policy, that the caller has made: for a dry run, whose
+// tokens and objects are supposed. Nothing runs in the background for it, and nothing is revoked.
+func NewState(policies *policy.Snapshot, verifiers map[string]token.Verifier, lookups map[string]Lookup) (*State, error) {
+	s := &State{Policies: policies, Verifiers: verifiers, Lookups: lookups}
+	return s, s.prepare()
+}
+
 // prepare joins the verifiers of each policy, once per State.
 func (s *State) prepare() error {
 	s.chosen = map[*policy.Policy]token.Verifier{}

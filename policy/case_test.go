@@ -183,14 +183,17 @@ func (r request) run(t *testing.T, s *policy.Snapshot, objects map[string]map[st
 		return out.String() + told(err)
 	}
 	claims, _ := value(t, marshal(t, r.Claims)).(map[string]any)
-	d := p.Decide(policy.Facts{
+	facts := policy.Facts{
 		Identity: &policy.Identity{Name: r.User, DisplayName: r.User, Permissions: r.Permissions, Claims: claims},
 		Now:      time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		Request: &policy.Request{
 			Method: method, Path: path, Host: r.Host, RemoteAddress: "192.0.2.7", Query: query,
 			Headers: func() map[string]string { return r.Headers },
 		},
-	}, ops)
+	}
+	d := p.Decide(facts, ops)
+	facts.Trace = &policy.Trace{}
+	traced := p.Decide(facts, ops)
 	if d.Outcome == policy.Undecided {
 		found := make([]policy.Object, len(d.Needs))
 		for i, ref := range d.Needs {
@@ -201,8 +204,9 @@ func (r request) run(t *testing.T, s *policy.Snapshot, objects map[string]map[st
 		if again := d.Resolve(nil); len(d.Needs) > 0 && again.Outcome != policy.Undecided {
 			t.Errorf("%s: %v without what it needs", r.Request, again.Outcome)
 		}
-		d = d.Resolve(found)
+		d, traced = d.Resolve(found), traced.Resolve(found)
 	}
+	checkTrace(t, r.Request, facts.Trace, d, traced)
 	return out.String() + describe(d)
 }
 

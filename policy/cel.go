@@ -37,6 +37,7 @@ type scope struct {
 	resource, action string
 	request          *Request
 	now              time.Time
+	trace            *OperationTrace // nil: nobody asks why
 }
 
 func (s *scope) ResolveName(name string) (any, bool) {
@@ -190,6 +191,7 @@ func claimCompiler() (*compiler, error) {
 // expression is one compiled CEL expression.
 type expression struct {
 	program  cel.Program
+	text     string   // as the manifest writes it
 	scopes   []string // the constants that it looks for in user.permissions
 	userOnly bool     // it depends on nothing but `user`
 }
@@ -240,7 +242,7 @@ func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Pro
 		}
 		return nil, Problems{p}
 	}
-	e := &expression{userOnly: true}
+	e := &expression{text: t.Text, userOnly: true}
 	loops := false
 	native := parsed.NativeRep()
 	ast.PreOrderVisit(native.Expr(), ast.NewExprVisitor(func(x ast.Expr) {

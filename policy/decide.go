@@ -19,6 +19,7 @@ type Facts struct {
 	Identity *Identity
 	Request  *Request
 	Now      time.Time
+	Trace    *Trace // gets how the decision came about; nil: nobody asks
 }
 
 // Decide decides every operation by the one rule that applies to it; the request is allowed only if each is. It does
@@ -31,7 +32,7 @@ func (p *Policy) Decide(facts Facts, ops []Operation) Decision {
 	if len(ops) > maxOperations {
 		return Decision{Outcome: BadRequest, Detail: fmt.Sprintf("The request asks for more than %d operations.", maxOperations), Reason: "too many operations"}
 	}
-	d := Decision{}
+	d := Decision{trace: facts.Trace}
 	s := &scope{user: facts.Identity, request: facts.Request, now: facts.Now}
 	for i := range ops {
 		if ops[i].Unruled && facts.Identity.anonymous {
@@ -46,6 +47,7 @@ func (p *Policy) Decide(facts Facts, ops []Operation) Decision {
 	}
 	headers, err := p.identityHeaders(facts.Identity)
 	if err != nil {
+		facts.Trace.noHeaders(err)
 		return Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: err.Error()}
 	}
 	d.Headers = headers
@@ -68,6 +70,7 @@ func (d Decision) settle() Decision {
 	if len(d.pending) > 0 {
 		return d
 	}
+	d.trace.finish()
 	if d.shortOf != nil {
 		return *d.shortOf
 	}
@@ -77,10 +80,19 @@ func (d Decision) settle() Decision {
 
 // decideOne decides one operation into d; a denial that needs no look-up is returned.
 func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
+	s.trace = d.trace.operation(op)
+	denial := p.ruleOn(d, s, op)
+	s.trace.end(denial)
+	return denial
+}
+
+// ruleOn decides an operation by its rule.
+func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 	if op.Unruled {
 		return nil
 	}
 	rule := p.rules.find(op.Resource, op.Action)
+	s.trace.consider(p.rules, op, rule)
 	name := op.Resource + ":" + op.Action
 	var denial *Decision
 	var filter Filter
@@ -92,10 +104,15 @@ func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
 		s.value, s.resource, s.action = op.Value, op.Resource, op.Action
 		if denial = rule.judge(s, name); denial == nil {
 			var err error
-			if filter, err = rule.filter.bind(s); err != nil {
+			filter, err = rule.filter.bind(s)
+			s.trace.bound(StepFilter, filter, nil, err)
+			if err != nil {
 				denial = &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": filter: " + fault(err)}
 			} else if stamp, err = rule.bindStamp(s); err != nil {
+				s.trace.bound(StepStamp, Filter{}, nil, err)
 				denial = &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": stamp: " + fault(err)}
+			} else {
+				s.trace.bound(StepStamp, Filter{}, stamp, nil)
 			}
 		}
 		if denial != nil {
@@ -103,7 +120,7 @@ func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
 		}
 	}
 	if op.Waiver != nil && (denial != nil || !filter.IsZero()) {
-		w := pending{op: op, denial: denial, filter: filter}
+		w := pending{op: op, denial: denial, filter: filter, trace: s.trace}
 		if rule != nil {
 			w.rule = rule.ref
 		}
@@ -119,7 +136,7 @@ func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
 	// An allow that looks at the request may have decided by the thread of the path, which the run must then be of.
 	if !filter.IsZero() || len(stamp) > 0 || rule.allow != nil && !rule.allow.userOnly {
 		for _, ref := range op.Requires {
-			d.wait(ref, pending{op: op, rule: rule.ref, exists: true})
+			d.wait(ref, pending{op: op, rule: rule.ref, exists: true, trace: s.trace})
 		}
 	}
 	switch {
@@ -127,11 +144,11 @@ func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
 		// The new object takes another one's metadata: what the filter asks and what the stamp would write must be
 		// there already.
 		if !filter.IsZero() || len(stamp) > 0 {
-			d.wait(op.Object, pending{op: op, rule: rule.ref, filter: filter, stamp: stamp})
+			d.wait(op.Object, pending{op: op, rule: rule.ref, filter: filter, stamp: stamp, trace: s.trace})
 		}
 		return nil
 	case op.Narrows:
-		return d.narrow(op, rule, filter, deny)
+		return d.narrow(op, rule, filter, s.trace, deny)
 	case op.Creates && len(stamp) > 0 && !op.Stamps:
 		return deny("its stamp has no place in the request")
 	}
@@ -144,7 +161,7 @@ func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
 	case op.Unfilterable, op.Object.IsZero() && !op.Creates && !op.Fresh:
 		return deny("its filter cannot be enforced here")
 	}
-	w := pending{op: op, rule: rule.ref, filter: filter}
+	w := pending{op: op, rule: rule.ref, filter: filter, trace: s.trace}
 	if op.Creates || op.Fresh {
 		w.created = d.after(op)
 	}
@@ -152,7 +169,7 @@ func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
 		w.patch = d.after(op)
 	}
 	if op.Object.IsZero() {
-		return w.resolve(Object{})
+		return w.resolve(Ref{}, Object{})
 	}
 	d.wait(op.Object, w)
 	return nil
@@ -161,11 +178,14 @@ func (p *Policy) decideOne(d *Decision, s *scope, op *Operation) *Decision {
 // judge evaluates what the rule asks of the user, in this order: scopes, `allow`, and the login. So nobody is asked to log
 // in again for what would be denied all the same.
 func (r *rule) judge(s *scope, name string) *Decision {
-	if lacks := lacking(s.user, r.require); len(lacks) > 0 {
+	lacks := lacking(s.user, r.require)
+	s.trace.required(r, lacks)
+	if len(lacks) > 0 {
 		return &Decision{Outcome: InsufficientScope, Detail: "Forbidden", Scopes: r.require, Reason: name + ": the token lacks a scope"}
 	}
 	if r.allow != nil {
 		ok, err := r.allow.bool(s)
+		s.trace.allowed(r, ok, err)
 		if err != nil {
 			return &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": allow: " + fault(err)}
 		}
@@ -177,7 +197,9 @@ func (r *rule) judge(s *scope, name string) *Decision {
 		}
 	}
 	if r.login != nil {
-		if reason := r.login.lacking(s.user.Claims, s.now); reason != "" {
+		reason := r.login.lacking(s.user.Claims, s.now)
+		s.trace.loggedIn(r.login, reason)
+		if reason != "" {
 			return &Decision{Outcome: StepUp, Detail: "Log in again.", Login: r.login, Reason: name + ": " + reason}
 		}
 	}
@@ -289,12 +311,13 @@ func (d *Decision) after(op *Operation) map[string]any {
 
 // narrow merges the filter into a search's own metadata. Where they contradict each other nothing can be found, and
 // Usher answers so itself.
-func (d *Decision) narrow(op *Operation, r *rule, filter Filter, deny func(string) *Decision) *Decision {
+func (d *Decision) narrow(op *Operation, r *rule, filter Filter, trace *OperationTrace, deny func(string) *Decision) *Decision {
 	if filter.IsZero() {
 		return nil
 	}
 	want, ok := filter.Equalities()
 	if !ok || op.Metadata == nil || op.Unfilterable {
+		trace.narrowed(filter, "it cannot narrow this search")
 		return deny("its filter cannot narrow this search")
 	}
 	var set []EditMember
@@ -304,11 +327,15 @@ func (d *Decision) narrow(op *Operation, r *rule, filter Filter, deny func(strin
 		case ok && identical(old, want[name]):
 		case ok:
 			if d.shortOf == nil {
+				trace.narrowed(filter, "the search contradicts it: it can find nothing")
 				d.shortOf = &Decision{Outcome: Answer, Body: op.Empty, Rule: r.ref, Reason: "the search contradicts the rule's filter"}
 			}
 		default:
 			set = append(set, EditMember{name, want[name]})
 		}
+	}
+	if d.shortOf == nil {
+		trace.narrowed(filter, "")
 	}
 	if !d.edit(op.Metadata, set) {
 		return deny("its filter contradicts another operation's")
@@ -345,7 +372,8 @@ func (d Decision) Resolve(found []Object) Decision {
 		return d
 	}
 	for _, w := range d.pending {
-		if denial := w.resolve(found[w.need]); denial != nil {
+		if denial := w.resolve(d.Needs[w.need], found[w.need]); denial != nil {
+			w.trace.end(denial)
 			return *denial
 		}
 	}
@@ -353,7 +381,7 @@ func (d Decision) Resolve(found []Object) Decision {
 	return d.settle()
 }
 
-func (w *pending) resolve(o Object) *Decision {
+func (w *pending) resolve(ref Ref, o Object) *Decision {
 	op := w.op
 	mismatch := op.Mismatch
 	if mismatch == Undecided {
@@ -363,6 +391,7 @@ func (w *pending) resolve(o Object) *Decision {
 		return &Decision{Outcome: mismatch, Detail: op.MismatchDetail, Rule: w.rule, Reason: op.Resource + ":" + op.Action + ": " + reason}
 	}
 	if op.Waiver != nil && o.Found && waived(op.Waiver, o.Metadata) {
+		w.trace.compared(StepWaiver, op.Object, o, Filter{}, "")
 		return nil
 	}
 	if w.denial != nil {
@@ -373,22 +402,29 @@ func (w *pending) resolve(o Object) *Decision {
 	}
 	if w.exists {
 		if !o.Found {
+			w.trace.compared(StepRequired, ref, o, Filter{}, "it does not exist")
 			return refuse("an object that it is about does not exist")
 		}
+		w.trace.compared(StepRequired, ref, o, Filter{}, "")
 		return nil
 	}
 	if !o.Found {
 		switch {
 		case !op.Creates && !op.Fresh:
+			w.trace.compared(StepObject, op.Object, o, w.filter, "it does not exist")
 			return refuse("the object does not exist")
 		case !w.filter.Match(w.created):
+			w.trace.compared(StepCreated, op.Object, Object{Metadata: w.created}, w.filter, "it does not match")
 			return forbid("the new object would not match the rule's filter")
 		}
+		w.trace.compared(StepCreated, op.Object, Object{Metadata: w.created}, w.filter, "")
 		return nil
 	}
 	if !w.filter.Match(o.Metadata) {
+		w.trace.compared(StepObject, op.Object, o, w.filter, "it does not match")
 		return refuse("the object does not match the rule's filter")
 	}
+	w.trace.compared(StepObject, op.Object, o, w.filter, "")
 	if len(w.patch) > 0 {
 		merged := maps.Clone(o.Metadata)
 		if merged == nil {
@@ -396,6 +432,7 @@ func (w *pending) resolve(o Object) *Decision {
 		}
 		maps.Copy(merged, w.patch)
 		if !w.filter.Match(merged) {
+			w.trace.compared(StepPatched, op.Object, Object{Found: true, Metadata: merged}, w.filter, "it does not match")
 			return forbid("the object would no longer match the rule's filter")
 		}
 	}

@@ -17,6 +17,7 @@ type Decision struct {
 
 	pending []pending
 	shortOf *Decision // an Answer that holds if nothing pending denies
+	trace   *Trace    // nil: nobody asks why
 }
 
 // Login is what the login behind a token must have been (RFC 9470). The zero Login asks for nothing.
@@ -60,4 +61,5 @@ type pending struct {
 	created map[string]any // the metadata of the new object, where the operation may create one
 	patch   map[string]any // what is merged into the metadata of the existing object
 	exists  bool           // Needs[need] must exist, and no more
+	trace   *OperationTrace
 }

@@ -24,18 +24,30 @@ type rules struct {
 	all      *rule
 }
 
-// find returns the rule for resource:action, or nil if there is none.
-func (rs *rules) find(resource, action string) *rule {
-	if r := rs.exact[[2]string{resource, action}]; r != nil {
-		return r
-	}
-	if r := rs.resource[resource]; r != nil {
-		return r
-	}
-	if r := rs.action[action]; r != nil {
-		return r
+// levels are the precedences of rules, the most specific first.
+const levels = 4
+
+// at returns the rule of one level for resource:action, or nil if there is none.
+func (rs *rules) at(level int, resource, action string) *rule {
+	switch level {
+	case 0:
+		return rs.exact[[2]string{resource, action}]
+	case 1:
+		return rs.resource[resource]
+	case 2:
+		return rs.action[action]
 	}
 	return rs.all
+}
+
+// find returns the rule for resource:action, or nil if there is none.
+func (rs *rules) find(resource, action string) *rule {
+	for level := range levels {
+		if r := rs.at(level, resource, action); r != nil {
+			return r
+		}
+	}
+	return nil
 }
 
 // compileRules compiles the rules of one policy against the events that its API can fire.

@@ -1,0 +1,124 @@
+package extauthz
+
+import (
+	"context"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/usher-authz/usher/policy"
+)
+
+// Stage is how far a request came on its way.
+type Stage string
+
+// The stages, in their order.
+const (
+	StageDecode Stage = "decode" // what could be read in two ways is refused
+	StageMatch  Stage = "match"  // which policy guards the host
+	StageRoute  Stage = "route"  // public, a document of Usher's own, or known
+	StageToken  Stage = "token"  // who asks
+	StageBody   Stage = "body"   // what the request asks for
+	StageDecide Stage = "decide" // by the rules
+	StageLookup Stage = "lookup" // objects that a filter is about
+	StagePass   Stage = "pass"   // allowed: headers and edits
+)
+
+// Explanation says how one request was decided. It is filled by [Server.Explain] with what the way of a check came by, up
+// to where it ended. It holds claims, headers and bodies: it is for whoever made the request, and not for logs. It never
+// holds a token.
+type Explanation struct {
+	Stage Stage // where the request's way ended
+
+	Host, Method, Path, Query string // as they were read; Path is decoded
+	Policy                    string
+	Route                     string // its pattern; empty: unknown
+	Public                    bool
+	Identity                  *policy.Identity // nil: not known yet, or not asked for
+	Anonymous                 bool             // nobody, and the policy lets nobody in
+	Operations                []policy.Operation
+	Trace                     policy.Trace
+	Needs                     []policy.Ref    // objects that were looked up
+	Found                     []policy.Object // one for each, unless one could not be asked for
+	Edits                     []policy.Edit
+
+	Outcome policy.Outcome
+	Rule    policy.RuleRef
+	Detail  string // what the client reads with a denial
+	Reason  string // what the decision record says
+	Panic   bool
+}
+
+// Explain decides a request as [Server.Check] does, by the same code, and says how. It logs and counts nothing; a write that
+// would pass makes the look-ups forget its object all the same.
+func (s *Server) Explain(ctx context.Context, check *authv3.CheckRequest) (response *authv3.CheckResponse, why *Explanation) {
+	why = &Explanation{Stage: StageDecode}
+	rec := &record{start: time.Now(), explain: why}
+	defer func() {
+		if recover() != nil {
+			a := answer{outcome: policy.Undecided}
+			response = a.encode()
+			why.Outcome, why.Reason, why.Panic = policy.Undecided, "panic", true
+		}
+	}()
+	a := s.decide(ctx, check, rec)
+	why.Outcome, why.Rule, why.Detail, why.Reason, why.Policy = a.outcome, rec.rule, a.detail, rec.reason, rec.policy
+	return a.encode(), why
+}
+
+// What follows is called on the way of every check, where e is nil: it must cost nothing then.
+
+func (e *Explanation) at(s Stage) {
+	if e != nil {
+		e.Stage = s
+	}
+}
+
+func (e *Explanation) decoded(r *request) {
+	if e != nil {
+		e.Host, e.Method, e.Path, e.Query = r.host, r.method, r.path, r.query
+	}
+}
+
+func (e *Explanation) routed(r *policy.Route) {
+	if e != nil {
+		e.Route, e.Public = r.Pattern, r.Public
+	}
+}
+
+func (e *Explanation) identified(id *policy.Identity) {
+	if e != nil {
+		e.Identity, e.Anonymous = id, id.Name == ""
+	}
+}
+
+func (e *Explanation) asked(ops []policy.Operation) {
+	if e != nil {
+		e.Stage, e.Operations = StageDecide, ops
+	}
+}
+
+func (e *Explanation) trace() *policy.Trace {
+	if e == nil {
+		return nil
+	}
+	return &e.Trace
+}
+
+func (e *Explanation) lookUp(needs []policy.Ref) {
+	if e != nil {
+		e.Stage, e.Needs = StageLookup, needs
+	}
+}
+
+func (e *Explanation) found(objects []policy.Object) {
+	if e != nil {
+		e.Stage, e.Found = StageDecide, objects
+	}
+}
+
+func (e *Explanation) decided(d *policy.Decision) {
+	if e != nil {
+		e.Edits = d.Edits
+	}
+}
