@@ -24,6 +24,7 @@ import (
 // key is one verification key of an issuer. It never changes.
 type key struct {
 	kid        string
+	issuer     string // whose tokens it may sign, maybe with {tenantid}; empty: any of the provider's
 	thumbprint []byte // RFC 7638, SHA-256; nil for a secret
 	identity   string // equal for two keys only if all that matters of them is equal
 	material   any
@@ -116,6 +117,9 @@ func parseKey(members map[string]any) (*key, error) {
 	if k.kid, err = optional(members, "kid"); err != nil {
 		return nil, err
 	}
+	if k.issuer, err = optional(members, "issuer"); err != nil {
+		return nil, err
+	}
 	text, err := publicMembers(members)
 	if err != nil {
 		return nil, err
@@ -165,7 +169,7 @@ func parseKey(members map[string]any) (*key, error) {
 	if k.thumbprint, err = parsed.Thumbprint(crypto.SHA256); err != nil {
 		return nil, errors.New("the key has no thumbprint")
 	}
-	k.identity = string(k.thumbprint) + alg + "\x00" + k.kid
+	k.identity = string(k.thumbprint) + alg + "\x00" + k.kid + "\x00" + k.issuer
 	return k, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,8 @@ const (
 	overdue      = 17 * time.Minute       // without an attempt: the clock has jumped, or the process slept
 	retryFirst   = time.Second            // after a failure, doubled up to retryMost, and up to a quarter more
 	retryMost    = time.Minute            //
-	askEvery     = 10 * time.Second       // between two fetches that requests ask for
+	askEvery     = 10 * time.Second       // between two fetches that requests ask for, if the former found nothing new
+	askAgain     = time.Second            // the same, if it found a new key: others may follow
 	askWait      = 100 * time.Millisecond // how long a request waits for such a fetch
 	staleDefault = 24 * time.Hour         // how long keys are good without a fetch that succeeds
 )
@@ -49,7 +51,7 @@ func (s *keySet) verify(t *compact) (signer *key, named bool) {
 			continue
 		}
 		named = true
-		if !k.fits(t.alg) || tries == maxTries {
+		if !k.fits(t.alg) || !k.signsFor(t.claims) || tries == maxTries {
 			continue
 		}
 		if tries++; k.verify(t.alg, t.input, t.signature) {
@@ -57,6 +59,27 @@ func (s *keySet) verify(t *compact) (signer *key, named bool) {
 		}
 	}
 	return nil, named || !t.hasKid
+}
+
+// signsFor reports whether the key may sign tokens of the issuer that the claims name. Microsoft's keys for all tenants say
+// whose each is, by a member `issuer`: the template for any tenant, or one tenant, whose key signs for no other
+// (https://learn.microsoft.com/en-us/entra/identity-platform/access-tokens#validate-the-issuer). tid, where there is one,
+// is the tenant that iss names.
+func (k *key) signsFor(claims map[string]any) bool {
+	if k.issuer == "" {
+		return true
+	}
+	iss, _ := claims["iss"].(string)
+	before, after, template := strings.Cut(k.issuer, tenantMark)
+	if !template {
+		return iss == k.issuer
+	}
+	tenant, ok := strings.CutPrefix(iss, before)
+	if ok {
+		tenant, ok = strings.CutSuffix(tenant, after)
+	}
+	tid, has := claims["tid"]
+	return ok && tenant != "" && !strings.Contains(tenant, "/") && (!has || tid == tenant)
 }
 
 // keySource keeps the keys of one issuer: given once, or fetched by run again and again. It is safe for concurrent use.
@@ -72,7 +95,8 @@ type keySource struct {
 	wake              chan struct{} // to run: somebody asks
 
 	mu        sync.Mutex
-	asked     time.Time // when a request asked for a fetch last
+	next      time.Time // no request may ask for a fetch before then
+	found     bool      // the last fetch that one asked for found a new key
 	flight    *flight   // asked for and not ended; nil: none
 	attempted time.Time // when the last attempt ended
 	problem   error     // of the last attempt
@@ -172,19 +196,19 @@ func (s *keySource) run(ctx context.Context) {
 		if now := s.now(); !onDemand || now.Sub(discovered) >= refreshEvery {
 			uri, discovered = "", now
 		}
-		next, fresh, err := s.attempt(ctx, uri)
-		uri = next
+		got, err := s.attempt(ctx, uri)
+		uri = got.uri
 		if ctx.Err() != nil {
-			s.end(taken, ctx.Err())
+			s.end(taken, false, ctx.Err())
 			return
 		}
 		s.note(err)
-		s.end(taken, err)
+		s.end(taken, got.found, err)
 		wait := retry + rand.N(retry/4)
 		if err != nil {
 			retry = min(2*retry, retryMost)
 		} else {
-			wait, retry = fresh+rand.N(fresh/10), retryFirst
+			wait, retry = got.fresh+rand.N(got.fresh/10), retryFirst
 		}
 		onDemand = s.sleep(ctx, wait)
 		if ctx.Err() != nil {
@@ -206,15 +230,21 @@ func (s *keySource) sleep(ctx context.Context, d time.Duration) bool {
 	return false
 }
 
-// attempt fetches the keys and puts them in force, and returns where they are, empty to look for them again, and when to
-// fetch them next. What a JWK set lacks is withdrawn; but one without any key is what a sick provider publishes, and is no
-// answer: nobody's tokens could be verified then.
-func (s *keySource) attempt(ctx context.Context, uri string) (string, time.Duration, error) {
+// fetched is what an attempt has found.
+type fetched struct {
+	uri   string        // where the keys are; empty: look for them again
+	fresh time.Duration // when to fetch them next
+	found bool          // one that was not known
+}
+
+// attempt fetches the keys and puts them in force. What a JWK set lacks is withdrawn; but one without any key is what a sick
+// provider publishes, and is no answer: nobody's tokens could be verified then.
+func (s *keySource) attempt(ctx context.Context, uri string) (fetched, error) {
 	if uri == "" {
 		if uri = s.uri; uri == "" {
 			var err error
 			if uri, err = s.fetch.discover(ctx, s.issuer); err != nil {
-				return "", 0, err
+				return fetched{}, err
 			}
 		}
 	}
@@ -224,7 +254,7 @@ func (s *keySource) attempt(ctx context.Context, uri string) (string, time.Durat
 	}
 	keys, d, err := s.fetch.keys(ctx, uri, etag)
 	if err != nil {
-		return "", 0, err
+		return fetched{}, err
 	}
 	fresh := refreshEvery
 	if d.fresh > 0 {
@@ -233,20 +263,24 @@ func (s *keySource) attempt(ctx context.Context, uri string) (string, time.Durat
 	if d.text == nil { // as before
 		s.unchanged.Add(1)
 		s.set.Store(&keySet{keys: old.keys, fetched: s.now(), uri: uri, etag: d.etag})
-		return uri, fresh, nil
+		return fetched{uri: uri, fresh: fresh}, nil
 	}
 	if len(keys) == 0 {
-		return uri, 0, fmt.Errorf("fetch keys of %q: the JWK set has no key that can verify a signature; it is empty, or its keys are for encryption, private or too small", excerpt(uri))
+		return fetched{uri: uri}, fmt.Errorf("fetch keys of %q: the JWK set has no key that can verify a signature; it is empty, or its keys are for encryption, private or too small", excerpt(uri))
 	}
-	if old != nil {
-		for i, k := range keys {
-			if j := slices.IndexFunc(old.keys, func(o *key) bool { return o.identity == k.identity }); j >= 0 {
-				keys[i] = old.keys[j]
-			}
+	found := old == nil
+	for i, k := range keys {
+		if old == nil {
+			break
+		}
+		if j := slices.IndexFunc(old.keys, func(o *key) bool { return o.identity == k.identity }); j >= 0 {
+			keys[i] = old.keys[j]
+		} else {
+			found = true
 		}
 	}
 	s.set.Store(&keySet{keys: keys, fetched: s.now(), uri: uri, etag: d.etag})
-	return uri, fresh, nil
+	return fetched{uri: uri, fresh: fresh, found: found}, nil
 }
 
 // take returns the flight that the attempt which begins now is for, or nil. One that is asked for later waits for the next.
@@ -260,10 +294,15 @@ func (s *keySource) take() *flight {
 	return s.flight
 }
 
-func (s *keySource) end(f *flight, err error) {
+// end tells those who wait. A fetch that found a new key does not count against the next one: only the issuer can publish
+// keys, and one that has may go on to.
+func (s *keySource) end(f *flight, found bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f != nil {
+		if s.found = found; found {
+			s.next = s.now().Add(askAgain)
+		}
 		f.err = err
 		close(f.done)
 		s.flight = nil
@@ -296,7 +335,9 @@ func (s *keySource) note(err error) {
 }
 
 // ask makes run fetch, at most once in askEvery however many ask, and waits a moment for it. A nil error says that the keys
-// now in force are new enough to say what is published; otherwise nobody knows.
+// now in force are new enough to say what is published; otherwise nobody knows. So strangers who name unknown keys keep a
+// key that signs at once when it is published out for askEvery and a fetch, at most; without them there is no wait, as
+// fetches that find a new key do not count.
 func (s *keySource) ask(ctx context.Context) error {
 	if s.fixed {
 		return nil
@@ -305,11 +346,15 @@ func (s *keySource) ask(ctx context.Context) error {
 	s.mu.Lock()
 	f := s.flight
 	if f == nil {
-		if now := s.now(); !s.asked.IsZero() && now.Sub(s.asked) < askEvery {
+		now := s.now()
+		if now.Before(s.next) {
 			defer s.mu.Unlock()
+			if s.problem == nil && s.found {
+				return errors.New("the issuer's keys have just changed, and are fetched again in a moment")
+			}
 			return s.problem
 		}
-		s.asked = s.now()
+		s.next = now.Add(askEvery)
 		f = &flight{done: make(chan struct{})}
 		s.flight = f
 		select {

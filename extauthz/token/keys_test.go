@@ -399,3 +399,91 @@ func TestUnknownKeysDoNotKeepDiscoveryFromBeingRepeated(t *testing.T) {
 		}
 	})
 }
+
+// TestKeysThatFollowOneAnotherAreAllFound: each signs at once when it is published, and no good token is refused: it is
+// answered at once, or, within a second of the rotation before, told to come again.
+func TestKeysThatFollowOneAnotherAreAllFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer, keyOf("ES256", 1))
+		j := running(t, p)
+		for n := 2; n <= 6; n++ {
+			p.Publish(keyOf("ES256", n))
+			expect(t, j, bearer(p.Mint()), policy.Allow)
+			time.Sleep(askAgain)
+		}
+		// Faster than that: 503, which is not kept.
+		p.Publish(keyOf("ES256", 7))
+		expect(t, j, bearer(p.Mint()), policy.Allow)
+		p.Publish(keyOf("ES256", 8))
+		token := p.Mint()
+		expect(t, j, bearer(token), policy.Unavailable)
+		time.Sleep(askAgain)
+		expect(t, j, bearer(token), policy.Allow)
+		if k := p.Hits(tokentest.JWKS); k != 8 {
+			t.Errorf("%d fetches for 8 keys", k)
+		}
+	})
+}
+
+// TestStrangersKeepANewKeyOutForAnIntervalAtMost: unknown keys without end, and beside them a key that signs at once when
+// it is published.
+func TestStrangersKeepANewKeyOutForAnIntervalAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer, keyOf("ES256", 1))
+		j := running(t, p)
+		stranger := p.Token()
+		stranger.Key = keyOf("ES256", 9)
+		stop := make(chan struct{})
+		var all sync.WaitGroup
+		all.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(50 * time.Millisecond):
+				}
+				stranger.Header = tokentest.With(stranger.Header, claims{"kid": fmt.Sprint("unknown-", n)})
+				if got := verify(j, bearer(stranger.String())); got == policy.Allow {
+					t.Error("a stranger is let in")
+				}
+			}
+		})
+		for n := 2; n <= 5; n++ {
+			time.Sleep(30 * time.Second)
+			p.Publish(keyOf("ES256", n))
+			published, hits := time.Now(), p.Hits(tokentest.JWKS)
+			for verify(j, bearer(p.Mint())) != policy.Allow {
+				time.Sleep(100 * time.Millisecond)
+			}
+			t.Logf("key %d was found after %v", n, time.Since(published))
+			if d := time.Since(published); d > askEvery+askWait {
+				t.Errorf("key %d was found after %v", n, d)
+			}
+			if k := p.Hits(tokentest.JWKS) - hits; k > 2 {
+				t.Errorf("%d fetches", k)
+			}
+		}
+		close(stop)
+		all.Wait()
+	})
+}
+
+// TestAnIssuerWithAnotherKeyInEachAnswerIsNotAskedForEach: its replicas each have keys of their own, say.
+func TestAnIssuerWithAnotherKeyInEachAnswerIsNotAskedForEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer, keyOf("ES256", 1))
+		j := running(t, p)
+		stranger := p.Token()
+		stranger.Key = keyOf("ES256", 9)
+		for n := range 600 {
+			p.Withdraw(keyOf("ES256", 2+n%2).ID)
+			p.Publish(keyOf("ES256", 3-n%2))
+			stranger.Header = tokentest.With(stranger.Header, claims{"kid": fmt.Sprint("unknown-", n)})
+			_ = verify(j, bearer(stranger.String()))
+			time.Sleep(100 * time.Millisecond)
+		}
+		if k := p.Hits(tokentest.JWKS); k > 62 {
+			t.Errorf("%d fetches in a minute", k)
+		}
+	})
+}
