@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,6 @@ const (
 	maxKeep    = time.Hour              // the most that a Config may ask for
 	askRefuse  = 5 * time.Second        // how long a refusal is
 	askMost    = 128 << 10              // bytes of an answer
-	maxRefused = 10_000                 // refused tokens that are remembered
 	// breakAfter failures in a row, the endpoint is left alone for breakFor: callers are answered at once, and a sick
 	// provider is not asked harder than a well one.
 	breakAfter, breakFor = 20, time.Second
@@ -59,8 +59,8 @@ type Asker struct {
 	log         *zap.Logger
 	slots       *semaphore.Weighted
 	flights     singleflight.Group
-	active      *cache[*verified]
-	refused     *cache[time.Time] // apart, so that a flood of bad tokens evicts no good one
+	cache       *Cache
+	salt        digest // keeps its entries apart from other providers'
 	counts      struct{ requests, hits, failures, openings atomic.Int64 }
 
 	mu       sync.Mutex
@@ -109,12 +109,12 @@ func newAsker(c Config, e endpoint, what, address string, keep time.Duration) (*
 	if i.log == nil {
 		i.log = zap.NewNop()
 	}
-	if i.active, err = newCache[*verified](maxCached); err == nil {
-		i.refused, err = newCache[time.Time](maxRefused)
+	if i.cache = c.Cache; i.cache == nil {
+		if i.cache, err = NewCache(); err != nil {
+			return nil, fmt.Errorf("provider %q: %w", c.Name, err)
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("provider %q: make its cache: %w", c.Name, err)
-	}
+	_, _ = rand.Read(i.salt[:]) // never fails, as documented
 	return i, nil
 }
 
@@ -149,16 +149,17 @@ func (i *Asker) Verify(ctx context.Context, c Credential) (*policy.Identity, err
 
 func (i *Asker) verify(ctx context.Context, c *Credential, d *digest) (*policy.Identity, error) {
 	now := i.now()
-	v, ok := i.active.get(d)
-	if ok && now.Before(v.until) {
+	entry := i.entry(d)
+	v, ok := i.cache.tokens.get(&entry)
+	if ok && v.by == i && now.Before(v.until) {
 		i.counts.hits.Add(1)
 	} else {
-		if until, ok := i.refused.get(d); ok && now.Before(until) {
+		if until, ok := i.cache.refused.get(&entry); ok && now.Before(until) {
 			i.counts.hits.Add(1)
 			return nil, bad("the provider said a moment ago that the token is not good")
 		}
 		var err error
-		if v, err = i.fly(ctx, c.Token, *d); err != nil {
+		if v, err = i.fly(ctx, c.Token, entry); err != nil {
 			return nil, err
 		}
 	}
@@ -168,9 +169,18 @@ func (i *Asker) verify(ctx context.Context, c *Credential, d *digest) (*policy.I
 	return v.identity, nil
 }
 
+// entry is where the cache keeps what this provider said of a token: what one says counts for no other.
+func (i *Asker) entry(d *digest) digest {
+	e := *d
+	for n := range e {
+		e[n] ^= i.salt[n]
+	}
+	return e
+}
+
 // fly asks once for all who ask about the token now. The request outlives a caller that gives up.
-func (i *Asker) fly(ctx context.Context, token string, d digest) (*verified, error) {
-	flight := i.flights.DoChan(string(d[:]), func() (_ any, err error) {
+func (i *Asker) fly(ctx context.Context, token string, entry digest) (*verified, error) {
+	flight := i.flights.DoChan(string(entry[:]), func() (_ any, err error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWait)
 		defer cancel()
 		defer func() {
@@ -179,10 +189,10 @@ func (i *Asker) fly(ctx context.Context, token string, d digest) (*verified, err
 			}
 		}()
 		v, err := i.look(ctx, token)
-		if err == nil {
-			i.active.put(&d, v)
+		if err == nil && i.now().Before(v.until) {
+			i.cache.tokens.put(&entry, v, v.weight)
 		} else if isRefused(err) {
-			i.refused.put(&d, i.now().Add(askRefuse))
+			i.cache.refused.put(&entry, i.now().Add(askRefuse), 1)
 		}
 		return v, err
 	})
@@ -327,7 +337,7 @@ func (i *Asker) accept(claims map[string]any) (*verified, error) {
 			checked[i.audience] = i.audiences[0]
 		}
 		if !hasExpiry {
-			checked["exp"] = until.Unix()
+			checked["exp"] = until.Unix() + 1 // whole seconds, and not before
 		}
 	}
 	expires, err := i.check(checked, now)
@@ -342,8 +352,10 @@ func (i *Asker) accept(claims map[string]any) (*verified, error) {
 	if typ, _ := claims["token_type"].(string); strings.EqualFold(typ, "DPoP") && (v.binding == nil || v.binding.key == nil) {
 		return nil, bad("a DPoP token without the thumbprint of its key")
 	}
-	if until.Before(v.until) {
-		v.until = until
+	// Never past exp: the skew lets a token in that the provider has just called good, and is no reason to keep it.
+	v.by, v.until = i, until
+	if expires.Before(until) {
+		v.until = expires
 	}
 	return v, nil
 }

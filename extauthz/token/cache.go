@@ -13,27 +13,35 @@ import (
 
 const (
 	// maxCached is how many tokens are kept with the identity that they speak for: about 1.45 kB each with the claims of an
-	// ordinary token.
-	maxCached = 16_384
-	// maxSigned is how many tokens are at least remembered as having a good signature, which is all that is costly about
+	// ordinary token. maxWeight bounds what they are estimated to take in bytes, as a provider can put much into a token.
+	maxCached, maxWeight = 16_384, 26 << 20
+	// maxSigned is how many JWTs are at least remembered as having a good signature, which is all that is costly about
 	// the others: their claims come with every request. At most twice as many are, about 50 bytes each.
 	maxSigned = 100_000
+	// maxRefused is how many opaque tokens are remembered that a provider has refused: apart, so that a flood of bad tokens
+	// evicts no good one.
+	maxRefused = 10_000
 )
 
-// Cache is what the providers of a process remember of JWTs, within one bound for all of them. It is safe for concurrent
+// Cache is what the providers of a process remember of tokens, within one bound for all of them. It is safe for concurrent
 // use. The zero Cache must not be used; make one with [NewCache].
 type Cache struct {
-	tokens *cache[*verified]
-	signed [cacheShards]signatures
+	tokens  *cache[*verified]
+	refused *cache[time.Time] // until when
+	signed  [cacheShards]signatures
 }
 
 // NewCache returns an empty Cache.
 func NewCache() (*Cache, error) {
-	tokens, err := newCache[*verified](maxCached)
+	tokens, err := newCache[*verified](maxCached, maxWeight)
 	if err != nil {
 		return nil, fmt.Errorf("make a cache of tokens: %w", err)
 	}
-	return &Cache{tokens: tokens}, nil
+	refused, err := newCache[time.Time](maxRefused, maxRefused)
+	if err != nil {
+		return nil, fmt.Errorf("make a cache of refused tokens: %w", err)
+	}
+	return &Cache{tokens: tokens, refused: refused}, nil
 }
 
 // signatures remembers which key verified the signature of which token: just these bytes, whatever else they say. What was
@@ -89,30 +97,61 @@ func digestOf(token string) digest {
 type verified struct {
 	identity *policy.Identity
 	until    time.Time // from then on it must be verified again, or is expired
-	key      *key      // that signed it; nil if it was introspected
-	by       *JWT      // that verified it; nil if it was introspected
+	key      *key      // that signed it; nil if a provider was asked
+	by       any       // the *JWT or *Asker that verified it
 	binding  *binding  // of cnf; nil: a bearer token
+	weight   int       // estimated bytes
+}
+
+// weigh estimates what claims take in memory, in bytes, with what else is kept of a token.
+func weigh(claims any) int {
+	switch v := claims.(type) {
+	case map[string]any:
+		n := 300
+		for name, value := range v {
+			n += 40 + len(name) + weigh(value)
+		}
+		return n
+	case []any:
+		n := 24
+		for _, value := range v {
+			n += 16 + weigh(value)
+		}
+		return n
+	case string:
+		return 16 + len(v)
+	}
+	return 8
 }
 
 // cacheShards keeps the locks apart; a power of two.
 const cacheShards = 16
 
-// cache holds what is known of tokens, bounded in number; the one that was not used for longest goes first. It is safe for
-// concurrent use.
+// cache holds what is known of tokens, bounded in number and in weight; the one that was not used for longest goes first.
+// It is safe for concurrent use.
 type cache[V any] struct {
 	shards [cacheShards]shard[V]
 }
 
 type shard[V any] struct {
-	mu      sync.Mutex
-	entries *lru.LRU[digest, V]
+	mu            sync.Mutex
+	entries       *lru.LRU[digest, weighed[V]]
+	weight, limit int
 }
 
-func newCache[V any](entries int) (*cache[V], error) {
+type weighed[V any] struct {
+	value  V
+	weight int
+}
+
+func newCache[V any](entries, weight int) (*cache[V], error) {
 	c := &cache[V]{}
 	for i := range c.shards {
+		s := &c.shards[i]
+		s.limit = max(1, weight/cacheShards)
 		var err error
-		if c.shards[i].entries, err = lru.NewLRU[digest, V](max(1, entries/cacheShards), nil); err != nil {
+		s.entries, err = lru.NewLRU(max(1, entries/cacheShards), func(_ digest, v weighed[V]) { s.weight -= v.weight })
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -127,14 +166,22 @@ func (c *cache[V]) get(d *digest) (V, bool) {
 	s.mu.Lock()
 	v, ok := s.entries.Get(*d)
 	s.mu.Unlock()
-	return v, ok
+	return v.value, ok
 }
 
-func (c *cache[V]) put(d *digest, v V) {
+// put keeps the value, unless it alone weighs more than a sixteenth of all may.
+func (c *cache[V]) put(d *digest, v V, weight int) {
 	s := c.of(d)
 	s.mu.Lock()
-	s.entries.Add(*d, v)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	s.entries.Remove(*d)
+	if weight > s.limit {
+		return
+	}
+	s.entries.Add(*d, weighed[V]{v, weight})
+	for s.weight += weight; s.weight > s.limit; {
+		s.entries.RemoveOldest()
+	}
 }
 
 func (c *cache[V]) drop(d *digest) {

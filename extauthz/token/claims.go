@@ -227,7 +227,7 @@ func (r *rules) admit(claims map[string]any, expires time.Time) (*verified, erro
 		return nil, invalid("The access token does not say who it is for.", err)
 	}
 	id.Provider, id.Expires = r.name, expires
-	return &verified{identity: id, until: expires.Add(r.skew), binding: bound}, nil
+	return &verified{identity: id, until: expires.Add(r.skew), binding: bound, weight: weigh(claims)}, nil
 }
 
 // audience reports whether aud, a string or a list of strings (RFC 7519, section 4.1.3), holds one of ours.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -109,11 +110,148 @@ func TestAnActiveAnswerIsGoodForAWhileAndNeverPastExp(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		expect(t, i, bearer("long"), policy.Unauthenticated)
 
-		p.Opaque("short", p.Good(claims{"exp": time.Now().Unix() - 20})) // within the skew for ten seconds more
+		p.Opaque("short", p.Good(claims{"exp": time.Now().Unix() + 5}))
 		expect(t, i, bearer("short"), policy.Allow)
-		time.Sleep(11 * time.Second)
+		p.Opaque("short", nil)
+		time.Sleep(4 * time.Second)
+		expect(t, i, bearer("short"), policy.Allow)
+		time.Sleep(time.Second)
 		expect(t, i, bearer("short"), policy.Unauthenticated)
+
+		p.Opaque("skewed", p.Good(claims{"exp": time.Now().Unix() - 20})) // within the skew for ten seconds more, and never kept
+		for range 5 {
+			n := p.Hits(tokentest.Introspection)
+			expect(t, i, bearer("skewed"), policy.Allow)
+			if p.Hits(tokentest.Introspection) != n+1 {
+				t.Error("an expired token was kept")
+			}
+			time.Sleep(2 * time.Second)
+		}
+		expect(t, i, bearer("skewed"), policy.Unauthenticated)
 	})
+}
+
+// TestCacheForSaysHowLongAnAnswerIsGood: as the manifest says, for introspection and for userinfo, with and without exp.
+func TestCacheForSaysHowLongAnAnswerIsGood(t *testing.T) {
+	for name, c := range map[string]struct {
+		keep time.Duration
+		exp  time.Duration // 0: the answer has none
+		want time.Duration
+	}{
+		"by_default":             {0, 0, askKeep},
+		"longer":                 {5 * time.Minute, time.Hour, 5 * time.Minute},
+		"longer_without_exp":     {5 * time.Minute, 0, 5 * time.Minute},
+		"shorter":                {time.Second, time.Hour, time.Second},
+		"shorter_without_exp":    {time.Second, 0, time.Second},
+		"never_past_exp":         {5 * time.Minute, time.Minute, time.Minute},
+		"never_past_a_brief_exp": {0, 2 * time.Second, 2 * time.Second},
+	} {
+		for _, userinfo := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, "/userinfo=", userinfo), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := tokentest.New(issuer)
+					spec := config(t, p)
+					if userinfo {
+						spec.Userinfo = &Userinfo{Endpoint: issuer + "/userinfo", CacheFor: c.keep}
+					} else {
+						spec.Introspection = &Introspection{Endpoint: issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret, CacheFor: c.keep}
+					}
+					v, err := New(spec)
+					if err != nil {
+						t.Fatal(err)
+					}
+					exp := ""
+					if c.exp > 0 {
+						exp = fmt.Sprintf(`,"exp":%d`, time.Now().Add(c.exp).Unix())
+					}
+					for _, endpoint := range []string{"/userinfo", tokentest.Introspection} {
+						p.Say(endpoint, tokentest.Answer{Body: `{"active":true,"sub":"alice","aud":"api"` + exp + `}`})
+					}
+					expect(t, v, bearer("opaque"), policy.Allow)
+					for _, endpoint := range []string{"/userinfo", tokentest.Introspection} {
+						p.Say(endpoint, tokentest.Answer{Status: 500})
+					}
+					time.Sleep(c.want - time.Millisecond)
+					expect(t, v, bearer("opaque"), policy.Allow)
+					time.Sleep(time.Millisecond)
+					expect(t, v, bearer("opaque"), policy.Unavailable)
+				})
+			})
+		}
+	}
+}
+
+// TestProvidersShareOneMemoryAndNoAnswer: one bound for all, and what one provider says of a token counts for no other.
+func TestProvidersShareOneMemoryAndNoAnswer(t *testing.T) {
+	cache, err := NewCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asker := func(p *tokentest.Provider) *Asker {
+		c := config(t, p)
+		c.Cache = cache
+		c.Introspection = &Introspection{Endpoint: p.Issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret}
+		i, err := NewIntrospector(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	a, b := tokentest.New("https://a.test"), tokentest.New("https://b.test")
+	first, second := asker(a), asker(b)
+	a.Opaque("one", a.Good(claims{"iss": nil}))
+	b.Opaque("two", b.Good(claims{"iss": nil}))
+	for range 2 {
+		expect(t, first, bearer("one"), policy.Allow)
+		expect(t, second, bearer("one"), policy.Unauthenticated)
+		expect(t, first, bearer("two"), policy.Unauthenticated)
+		expect(t, second, bearer("two"), policy.Allow)
+	}
+	if x, y := a.Hits(tokentest.Introspection), b.Hits(tokentest.Introspection); x != 2 || y != 2 {
+		t.Errorf("asked %d and %d times, want 2 and 2", x, y)
+	}
+	for n := range maxCached {
+		p, i := a, first
+		if n%2 == 1 {
+			p, i = b, second
+		}
+		name := fmt.Sprint("token-", n)
+		p.Say(tokentest.Introspection, tokentest.Answer{Body: fmt.Sprintf(`{"active":true,"sub":"user-%d","aud":"api"}`, n)})
+		expect(t, i, bearer(name), policy.Allow)
+	}
+	kept := 0
+	for n := range cache.tokens.shards {
+		kept += cache.tokens.shards[n].entries.Len()
+	}
+	if kept > maxCached || kept < maxCached*9/10 {
+		t.Errorf("%d tokens are kept", kept)
+	}
+}
+
+// TestBigAnswersAreBoundedByTheirWeight: a provider may put much into an answer.
+func TestBigAnswersAreBoundedByTheirWeight(t *testing.T) {
+	p := tokentest.New(issuer)
+	i := introspector(t, p)
+	before := heap()
+	for n := range 2000 {
+		list := strings.Repeat(`{"a":1},`, 15_000)
+		p.Say(tokentest.Introspection, tokentest.Answer{Body: fmt.Sprintf(`{"active":true,"sub":"user-%d","aud":"api","x":[%s1]}`, n, list[:8*(n%15_000)])})
+		expect(t, i, bearer(fmt.Sprint("token-", n)), policy.Allow)
+	}
+	if used := float64(heap()-before) / (1 << 20); used > 40 {
+		t.Errorf("%.1f MiB", used)
+	} else {
+		t.Logf("%.1f MiB", used)
+	}
+	weight, kept := 0, 0
+	for n := range i.cache.tokens.shards {
+		weight += i.cache.tokens.shards[n].weight
+		kept += i.cache.tokens.shards[n].entries.Len()
+	}
+	if weight > maxWeight || kept == 0 {
+		t.Errorf("%d tokens of weight %d", kept, weight)
+	}
+	runtime.KeepAlive(i)
 }
 
 func TestAnInactiveAnswerIsRememberedBriefly(t *testing.T) {

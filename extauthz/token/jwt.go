@@ -115,7 +115,7 @@ func (j *JWT) verify(ctx context.Context, c *Credential, d *digest, t *compact) 
 		if v, err = j.cold(ctx, c.Token, d, t); err != nil {
 			return nil, err
 		}
-		j.cache.tokens.put(d, v)
+		j.cache.tokens.put(d, v, v.weight)
 	}
 	if err := j.prove(v, c, d); err != nil {
 		return nil, err
@@ -129,8 +129,8 @@ func (j *JWT) cached(d *digest) (*verified, bool) {
 	return v, ok && v.by == j
 }
 
-// cold verifies a token from the beginning, but for a signature that was found good before. What can never be right is refused before keys are asked for, so that it is
-// never our own fault, and costs neither a signature check nor a fetch.
+// cold verifies a token from the beginning, but for a signature that was found good before. What can never be right is
+// refused before keys are asked for, so that it is never our own fault, and costs neither a signature check nor a fetch.
 func (j *JWT) cold(ctx context.Context, token string, d *digest, t *compact) (*verified, error) {
 	if t == nil {
 		var err error

@@ -90,7 +90,7 @@ type Config struct {
 	Revocation     *Revocation       // the list of what was revoked; nil: none
 	Fingerprint    string            // of the specification: a running verifier of an equal one can be kept
 
-	Cache     *Cache            `json:"-"` // of JWTs, shared with other providers; nil: one of its own
+	Cache     *Cache            `json:"-"` // shared with other providers; nil: one of its own
 	Now       func() time.Time  `json:"-"` // nil: time.Now
 	Transport http.RoundTripper `json:"-"` // nil: one of its own, without a proxy from the environment
 	Logger    *zap.Logger       `json:"-"` // nil: no log
