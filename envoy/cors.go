@@ -23,7 +23,7 @@ type cors struct {
 const (
 	defaultMethods = "GET, POST, PUT, PATCH, DELETE"
 	defaultHeaders = "authorization, content-type, last-event-id, x-api-key, dpop, mcp-protocol-version, mcp-session-id"
-	exposeHeaders  = "content-location, location, x-pagination-total, x-pagination-next, www-authenticate, mcp-session-id"
+	exposeHeaders  = "content-location, location, x-pagination-total, x-pagination-next, www-authenticate, dpop-nonce, mcp-session-id"
 	defaultMaxAge  = 10 * time.Minute
 )
 

@@ -97,14 +97,14 @@ func forwardedPair(text string) (name, value, rest string, more, ok bool) {
 }
 
 // leaf returns the DER of the client's certificate from Envoy's URL-encoded PEM, undone as of a path, so that a plus
-// sign stays one; nil if it cannot be read.
+// sign stays one; nil if it cannot be read. It must be just one block and nothing else: of two, others may mean the second.
 func leaf(text string) []byte {
 	decoded, err := url.PathUnescape(text)
-	if err != nil {
+	if err != nil || !strings.HasPrefix(decoded, "-----BEGIN CERTIFICATE-----") {
 		return nil
 	}
-	block, _ := pem.Decode([]byte(decoded))
-	if block == nil || block.Type != "CERTIFICATE" {
+	block, rest := pem.Decode([]byte(decoded))
+	if block == nil || block.Type != "CERTIFICATE" || len(block.Headers) > 0 || len(block.Bytes) == 0 || len(bytes.TrimSpace(rest)) > 0 {
 		return nil
 	}
 	return block.Bytes

@@ -113,6 +113,36 @@ func TestA_forwarded_certificate_counts_only_where_the_policy_says_so(t *testing
 	}
 }
 
+func TestTheCertificateOfTheConnectionIsJustOne(t *testing.T) {
+	der, cert, _, other, _ := forwarding()
+	for name, c := range map[string]struct {
+		text string
+		ok   bool
+	}{
+		"one":                     {cert, true},
+		"one and a line break":    {cert + "%0A", true},
+		"two":                     {cert + other, false},
+		"the same one twice":      {cert + cert, false},
+		"text before it":          {"Subject:%20a%0A" + cert, false},
+		"text after it":           {cert + "x", false},
+		"a NUL before it":         {"%00" + cert, false},
+		"a NUL after it":          {cert + "%00", false},
+		"a NUL within it":         {strings.Replace(cert, "BEGIN", "BEG%00IN", 1), false},
+		"nothing":                 {"", false},
+		"a block without bytes":   {"-----BEGIN%20CERTIFICATE-----%0A-----END%20CERTIFICATE-----%0A", false},
+		"a block with headers":    {strings.Replace(cert, "-----%0A", "-----%0AProc-Type:%204%0A%0A", 1), false},
+		"a block without its end": {cert[:len(cert)-12], false},
+		"another kind of block":   {strings.ReplaceAll(cert, "CERTIFICATE", "PUBLIC%20KEY"), false},
+		"a broken escape":         {cert + "%0", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := leaf(c.text); c.ok != bytes.Equal(got, der) || !c.ok && got != nil {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
 // FuzzXFCC says that whatever is read of the header names one certificate, and that no second element is taken over.
 func FuzzXFCC(f *testing.F) {
 	der, cert, sum, _, otherSum := forwarding()

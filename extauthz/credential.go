@@ -12,10 +12,10 @@ import (
 
 // errNoToken is the answer to a request without a credential that could be read: its challenge says no more (RFC 6750,
 // section 3).
-var errNoToken = &policy.Refusal{Outcome: policy.Unauthenticated, Detail: "A bearer token is needed."}
+var errNoToken = &policy.Refusal{Outcome: policy.Unauthenticated, Detail: "An access token is needed."}
 
 // errScheme says the same, but is not for a request without any credential.
-var errScheme = &policy.Refusal{Outcome: policy.Unauthenticated, Detail: "A bearer token is needed."}
+var errScheme = &policy.Refusal{Outcome: policy.Unauthenticated, Detail: "An access token is needed."}
 
 // identify says who asks: whom a verifier vouches for, or nobody where there is no credential and the policy lets nobody
 // in. A credential that is bad, or of another scheme, is 401 there too.
@@ -29,6 +29,10 @@ func (r *request) identify(ctx context.Context, p *policy.Policy, v token.Verifi
 	}
 	if p.PublicURL != "" && credential.URL != "" {
 		credential.URL = r.publicURL(p.PublicURL)
+	}
+	if credential.Scheme == "DPoP" {
+		r.dpop, r.nonce = true, new(string)
+		credential.NextNonce = r.nonce
 	}
 	r.certificate(&credential, p.ForwardedCertificate)
 	id, err := v.Verify(ctx, credential)

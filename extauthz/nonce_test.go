@@ -3,14 +3,15 @@ package extauthz
 import (
 	"testing"
 
+	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/policy"
 )
 
 func TestA_nonce_is_told_in_a_header_that_pages_may_read(t *testing.T) {
-	a, _ := refusal(&policy.Refusal{Outcome: policy.Unauthenticated, Scheme: "DPoP", Challenge: `error="use_dpop_nonce"`, Nonce: "n1"})
+	a, _ := refusal(&policy.Refusal{Outcome: policy.Unauthenticated, Scheme: "DPoP", Challenge: `error="use_dpop_nonce", ` + token.ProofAlgs, Nonce: "n1"})
 	headers := a.encode().GetDeniedResponse().GetHeaders()
 	for name, want := range map[string]string{
-		"www-authenticate": `DPoP error="use_dpop_nonce"`, "dpop-nonce": "n1", "cache-control": "no-store",
+		"www-authenticate": `DPoP error="use_dpop_nonce", ` + token.ProofAlgs, "dpop-nonce": "n1", "cache-control": "no-store",
 		"access-control-expose-headers": "DPoP-Nonce, WWW-Authenticate",
 	} {
 		if got := headerOf(headers, name); got != want {

@@ -23,6 +23,9 @@ type request struct {
 	address string // of the peer, as Envoy saw it
 	headers headers
 	attrs   *authv3.AttributeContext
+
+	dpop  bool    // the token came with the DPoP scheme
+	nonce *string // for the client's next proof; nil or empty: the one that it has
 }
 
 // maxTarget bounds :path in bytes.

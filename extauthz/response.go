@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/usher-authz/usher/envoy/edit"
+	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -29,6 +30,7 @@ type answer struct {
 	login      *policy.Login // with StepUp
 	challenge  string
 	scheme     string // of the challenge; empty: Bearer
+	either     bool   // beside Bearer, the DPoP scheme is accepted
 	nonce      string // for DPoP proofs
 	retryAfter time.Duration
 	metadata   string // URL of the RFC 9728 document, for challenges
@@ -81,19 +83,19 @@ func (a *answer) encode() *authv3.CheckResponse {
 	if a.login != nil {
 		a.challenge = loginText(a.login)
 	}
+	if a.nonce != "" {
+		// A browser shows a page only the headers that it is told to (Fetch standard, section 3.3.3).
+		denied.Headers = append(denied.Headers, set("dpop-nonce", a.nonce), set("cache-control", "no-store"), set("access-control-expose-headers", "DPoP-Nonce, WWW-Authenticate"))
+	}
 	switch httpStatus {
 	case typev3.StatusCode_Unauthorized:
-		denied.Headers = append(denied.Headers, set("www-authenticate", a.challengeOf(cmp.Or(a.scheme, "Bearer"), a.challenge)))
-		if a.nonce != "" {
-			// A browser shows a page only the headers that it is told to (Fetch standard, section 3.3.3).
-			denied.Headers = append(denied.Headers, set("dpop-nonce", a.nonce), set("cache-control", "no-store"), set("access-control-expose-headers", "DPoP-Nonce, WWW-Authenticate"))
-		}
+		denied.Headers = append(denied.Headers, set("www-authenticate", a.challengeOf(a.challenge)))
 	case typev3.StatusCode_ServiceUnavailable:
 		seconds := max(1, int64((a.retryAfter+time.Second-1)/time.Second))
 		denied.Headers = append(denied.Headers, set("retry-after", strconv.FormatInt(seconds, 10)))
 	}
 	if a.outcome == policy.InsufficientScope {
-		denied.Headers = append(denied.Headers, set("www-authenticate", a.challengeOf("Bearer", `error="insufficient_scope", scope="`+scopeText(a.scopes)+`"`)))
+		denied.Headers = append(denied.Headers, set("www-authenticate", a.challengeOf(`error="insufficient_scope", scope="`+scopeText(a.scopes)+`"`)))
 	}
 	return &authv3.CheckResponse{
 		Status:       &rpcstatus.Status{Code: int32(code)},
@@ -116,6 +118,11 @@ func (a *answer) allow() *authv3.CheckResponse {
 		Status:       &rpcstatus.Status{Code: int32(codes.OK)},
 		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok},
 	}
+	if a.nonce != "" {
+		// For the next proof, before the one that the client has is too old (RFC 9449, section 8.2). A stored answer would
+		// hand it out again.
+		ok.ResponseHeadersToAdd = []*corev3.HeaderValueOption{set("dpop-nonce", a.nonce), set("cache-control", "no-store")}
+	}
 	if a.edit != nil {
 		ok.Headers = append(ok.Headers, set(":path", edit.ParkingPath))
 		response.DynamicMetadata = a.edit
@@ -130,18 +137,42 @@ func set(name, value string) *corev3.HeaderValueOption {
 	}
 }
 
+// challengedBy says which schemes the answer's challenge may name: the one that the client used, with the algorithms of proofs
+// where that is DPoP, else both where the token is in the Authorization header (RFC 9449, sections 7.1 and 7.2).
+func (a *answer) challengedBy(p *policy.Policy, r *request) {
+	if p != nil {
+		a.metadata = p.ResourceURL
+		a.either = p.TokenFrom.Header == "" && p.TokenFrom.Cookie == ""
+	}
+	if r.dpop && a.scheme == "" {
+		a.scheme = "DPoP"
+	}
+	if r.nonce != nil && a.nonce == "" {
+		a.nonce = *r.nonce
+	}
+}
+
 // challengeOf is a WWW-Authenticate value (RFC 6750, section 3; RFC 9728, section 5.1).
-func (a *answer) challengeOf(scheme, params string) string {
+func (a *answer) challengeOf(params string) string {
+	text := cmp.Or(a.scheme, "Bearer")
+	separator := " "
+	add := func(more string) {
+		text += separator + more
+		separator = ", "
+	}
+	if params != "" {
+		add(params)
+	}
+	if a.scheme == "DPoP" && !strings.Contains(params, token.ProofAlgs) {
+		add(token.ProofAlgs)
+	}
 	if a.metadata != "" {
-		if params != "" {
-			params += ", "
-		}
-		params += `resource_metadata="` + a.metadata + `"`
+		add(`resource_metadata="` + a.metadata + `"`)
 	}
-	if params == "" {
-		return scheme
+	if a.scheme == "" && a.either && a.outcome == policy.Unauthenticated {
+		text += ", DPoP " + token.ProofAlgs // RFC 9110, section 11.6.1: a comma is between challenges
 	}
-	return scheme + " " + params
+	return text
 }
 
 // loginText is the challenge for another login (RFC 9470, section 3).

@@ -130,11 +130,10 @@ func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (respons
 
 // decide takes the request its one way.
 func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *record) answer {
+	var r request
 	fail := func(p *policy.Policy, err error) answer {
 		a, reason := refusal(err)
-		if p != nil {
-			a.metadata = p.ResourceURL
-		}
+		a.challengedBy(p, &r)
 		rec.reason = reason
 		return a
 	}
@@ -143,7 +142,8 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		return fail(nil, &policy.Refusal{Outcome: policy.Unavailable, Detail: "Not ready.", Err: errors.New("no policies yet")})
 	}
 	why := rec.explain
-	r, err := decode(check)
+	var err error
+	r, err = decode(check)
 	rec.host, rec.method = r.host, r.method
 	rec.requestID = r.headers.requestID
 	why.decoded(&r)
@@ -229,7 +229,9 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	}
 	rec.rule, rec.reason = d.Rule, d.Reason
 	if d.Outcome != policy.Allow {
-		return answer{outcome: d.Outcome, detail: d.Detail, body: d.Body, scopes: d.Scopes, login: d.Login, metadata: p.ResourceURL}
+		a := answer{outcome: d.Outcome, detail: d.Detail, body: d.Body, scopes: d.Scopes, login: d.Login}
+		a.challengedBy(p, &r)
+		return a
 	}
 	why.at(StagePass)
 	forget(state.Lookups[p.Name], ops)
@@ -282,6 +284,9 @@ func (s *Server) public(p *policy.Policy, r *request) answer {
 // pass makes the allowing answer: identity headers, and the removal of every client header that could be taken for one.
 func (s *Server) pass(p *policy.Policy, r *request, identity []policy.Header) answer {
 	a := answer{outcome: policy.Allow, set: identity}
+	if r.nonce != nil {
+		a.nonce = *r.nonce
+	}
 	a.remove = append(a.remove, p.RemovedAlways()...)
 	fromElsewhere := p.TokenFrom.Header != "" || p.TokenFrom.Cookie != ""
 	if !p.ForwardToken || fromElsewhere {

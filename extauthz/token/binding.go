@@ -54,12 +54,12 @@ func (r *rules) prove(v *verified, c *Credential, d *digest) error {
 	if b == nil || b.key == nil {
 		// RFC 9449, section 7.1: the DPoP scheme is for bound tokens.
 		if c.Scheme != "Bearer" {
-			return badProof("the scheme is not Bearer, and the token is not bound to a key")
+			return unproved("the scheme is not Bearer, and the token is not bound to a key")
 		}
 	}
 	if b == nil {
 		if r.bound {
-			return badProof("the token is bound to nothing, and a proof of possession is required")
+			return unproved("the token is bound to nothing, and a proof of possession is required")
 		}
 		return nil
 	}
@@ -79,19 +79,24 @@ func (r *rules) prove(v *verified, c *Credential, d *digest) error {
 	if b.key != nil {
 		// RFC 9449, section 7.1: a bound token is not accepted as a bearer token, even with a proof beside it.
 		if c.Scheme != "DPoP" {
-			return badProof("the token is bound to a key, and the scheme is not DPoP")
+			return unproved("the token is bound to a key, and the scheme is not DPoP")
 		}
 		return r.proofs.check(c, b.key, d, v.identity.Name, r.now())
 	}
 	return nil
 }
 
-// badProof refuses a request for its DPoP proof. The challenge names both schemes, as one that names only Bearer would
-// tell the client to do what is refused (RFC 9449, section 7.1; RFC 9110, section 11.6.1 for several challenges).
+// badProof refuses a request for its DPoP proof: the challenge says so, and how one may be signed (RFC 9449, section 7.1).
 func badProof(reason string) error {
 	return &policy.Refusal{
 		Outcome: policy.Unauthenticated, Detail: "The proof of possession is not valid.", Err: errors.New(reason),
-		Challenge: `error="invalid_token", error_description="The token or its DPoP proof is not valid.", ` +
-			`DPoP error="invalid_dpop_proof", algs="` + proofAlgorithms + `"`,
+		Scheme:    "DPoP",
+		Challenge: `error="invalid_dpop_proof", error_description="The DPoP proof is not valid for this request.", ` + ProofAlgs,
 	}
+}
+
+// unproved refuses a token that is not bound as it was shown, whatever proof is beside it. The challenge is of the scheme that
+// was used (RFC 9449, section 7.1).
+func unproved(reason string) error {
+	return invalid("The access token and the proof of possession do not go together.", errors.New(reason))
 }

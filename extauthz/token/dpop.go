@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -22,8 +21,10 @@ const (
 	// maxJTI bounds what a client may call a proof.
 	maxJTI = 256
 	// maxProofs bounds how many proofs are remembered for one lifetime, and maxUserProofs those of one user: a client
-	// makes as many keys as it likes, and must not take the room of everybody else.
-	maxProofs, maxUserProofs = 1 << 18, 1 << 14
+	// makes as many keys as it likes, and must not take the room of everybody else. The last quarter is for users with fewer
+	// than fairProofs: a few that flood together leave it to all others.
+	maxProofs, sharedProofs   = 1 << 18, 3 << 16
+	maxUserProofs, fairProofs = 1 << 14, 1 << 6
 )
 
 // proofs checks DPoP proofs and remembers each for as long as it could be used again. It is safe for concurrent use. The
@@ -73,7 +74,7 @@ func (p *proofs) check(c *Credential, thumbprint []byte, d *digest, user string,
 		return badProof("the proof's jwk is not a public key that fits its alg")
 	}
 	if subtle.ConstantTimeCompare(k.thumbprint, thumbprint) != 1 { // check 12, before the costly one
-		return badProof("the proof is of another key than the token is bound to")
+		return unproved("the proof is of another key than the token is bound to")
 	}
 	if err := p.claims(t.claims, c, d, now); err != nil {
 		return err
@@ -81,8 +82,13 @@ func (p *proofs) check(c *Credential, thumbprint []byte, d *digest, user string,
 	if !k.verify(t.alg, t.input, t.signature) { // check 6
 		return badProof("the proof's signature does not match")
 	}
-	if p.nonces != nil && !p.nonces.good(t.claims["nonce"], now) { // check 10
-		return p.nonces.useNonce(now)
+	if p.nonces != nil { // check 10
+		if !p.nonces.good(t.claims["nonce"], now) {
+			return p.nonces.useNonce(now)
+		}
+		if next := p.nonces.current(now); c.NextNonce != nil && next != t.claims["nonce"] {
+			*c.NextNonce = next // RFC 9449, section 8.2
+		}
 	}
 	jti, _ := t.claims["jti"].(string)
 	return p.remember(k.thumbprint, jti, user, now)
@@ -130,7 +136,8 @@ func (p *proofs) remember(thumbprint []byte, jti, user string, now time.Time) er
 	if _, ok := p.previous[id]; ok {
 		return badProof("the proof was used before")
 	}
-	if len(p.current) >= maxProofs || p.perUser[of] >= maxUserProofs {
+	all, own := len(p.current), p.perUser[of]
+	if all >= maxProofs || own >= maxUserProofs || all >= sharedProofs && own >= fairProofs {
 		return &policy.Refusal{
 			Outcome: policy.Unavailable, Detail: "Too many proofs of possession.", RetryAfter: proofAge,
 			Err: errors.New("no room to remember another DPoP proof"),
@@ -156,6 +163,9 @@ func (p *proofs) turn(now time.Time) {
 	p.current, p.perUser, p.turned = map[proofID]struct{}{}, map[proofID]int{}, now
 }
 
+// ProofAlgs is the auth-param that every DPoP challenge has (RFC 9449, section 7.1).
+const ProofAlgs = `algs="` + proofAlgorithms + `"`
+
 // ProofAlgorithms are the algorithms that a DPoP proof may be signed with.
 func ProofAlgorithms() []string { return strings.Fields(proofAlgorithms) }
 
@@ -180,15 +190,25 @@ func sameTarget(htu, target string) bool {
 	return ok && a == b
 }
 
+// normalTarget takes the URL apart by hand: a parser that undoes or adds escapes would make one of two spellings.
 func normalTarget(text string) (string, bool) {
 	if i := strings.IndexAny(text, "?#"); i >= 0 {
 		text = text[:i]
 	}
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.Opaque != "" {
+	for i := 0; i < len(text); i++ {
+		if c := text[i]; c <= ' ' || c >= 0x7f || c == '\\' { // RFC 3986, section 2: no URI has these
+			return "", false
+		}
+	}
+	scheme, rest, found := strings.Cut(text, "://")
+	if !found {
 		return "", false
 	}
-	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	host, path := rest, "/"
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		host, path = rest[:i], rest[i:]
+	}
+	scheme, host = strings.ToLower(scheme), strings.ToLower(host)
 	switch scheme {
 	case "https":
 		host = strings.TrimSuffix(host, ":443")
@@ -197,9 +217,8 @@ func normalTarget(text string) (string, bool) {
 	default:
 		return "", false
 	}
-	path := u.EscapedPath()
-	if path == "" {
-		path = "/"
+	if host == "" || strings.Contains(host, "@") {
+		return "", false
 	}
 	return scheme + "://" + host + path, true
 }

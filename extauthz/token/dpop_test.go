@@ -96,8 +96,9 @@ func TestProofs(t *testing.T) {
 				t.Errorf("refused: %v", err)
 			case c.want != policy.Allow && (!refused || r.Outcome != c.want):
 				t.Errorf("got %v, want %v", err, c.want)
-			case refused && !strings.Contains(r.Challenge, "DPoP"):
-				t.Errorf("challenge %q", r.Challenge)
+			case refused && r.Scheme == "DPoP" && !strings.HasPrefix(r.Challenge, `error="invalid_dpop_proof"`),
+				refused && r.Scheme == "" && !strings.HasPrefix(r.Challenge, `error="invalid_token"`):
+				t.Errorf("challenge %s %q", r.Scheme, r.Challenge)
 			}
 		})
 	}
@@ -156,25 +157,35 @@ func TestProofsThatCannotBeRememberedAreOurOwnFault(t *testing.T) {
 	now := time.Now()
 	thumbprint := func(n byte) []byte { sum := sha256.Sum256([]byte{n}); return sum[:] }
 	user := func(n int) string { return fmt.Sprint("user ", n) }
-	for i := range maxUserProofs {
-		if err := p.remember(thumbprint(byte(i)), fmt.Sprint(i), user(0), now); err != nil {
-			t.Fatal(i, err)
-		}
-	}
-	if got := outcome(nil, p.remember(thumbprint(1), "one more, whatever the key", user(0), now)); got != policy.Unavailable {
-		t.Errorf("got %v", got)
-	}
-	for n := 1; n < maxProofs/maxUserProofs; n++ {
-		for i := range maxUserProofs {
-			if err := p.remember(thumbprint(1), fmt.Sprint(n, i), user(n), now); err != nil {
-				t.Fatal(n, i, err) // another user has room
+	fill := func(n, proofs int) {
+		t.Helper()
+		for i := range proofs {
+			if err := p.remember(thumbprint(byte(i)), fmt.Sprint(n, " ", i), user(n), now); err != nil {
+				t.Fatal(n, i, err)
 			}
 		}
 	}
-	if got := outcome(nil, p.remember(thumbprint(9), "until all of it is used", user(99), now)); got != policy.Unavailable {
-		t.Errorf("got %v", got)
+	full := func(n int) {
+		t.Helper()
+		if got := outcome(nil, p.remember(thumbprint(1), "one more, whatever the key", user(n), now)); got != policy.Unavailable {
+			t.Errorf("user %d: got %v", n, got)
+		}
 	}
-	if got := outcome(nil, p.remember(thumbprint(0), "0", user(0), now.Add(time.Minute))); got != policy.Unauthenticated {
+	fill(0, maxUserProofs)
+	full(0)
+	flooders := sharedProofs / maxUserProofs
+	for n := 1; n < flooders; n++ {
+		fill(n, maxUserProofs) // another user has room
+	}
+	// Who flooded together have filled what is shared. All others still have a share of their own.
+	quiet := (maxProofs - sharedProofs) / fairProofs
+	for n := flooders; n < flooders+quiet; n++ {
+		fill(n, fairProofs)
+	}
+	full(0)
+	full(flooders)         // has used its share
+	full(flooders + quiet) // no room at all
+	if got := outcome(nil, p.remember(thumbprint(0), "0 0", user(0), now.Add(time.Minute))); got != policy.Unauthenticated {
 		t.Errorf("got %v for a replay", got)
 	}
 	if err := p.remember(thumbprint(1), "later", user(0), now.Add(3*time.Minute)); err != nil {

@@ -72,6 +72,6 @@ func (n *nonces) useNonce(now time.Time) error {
 		Outcome: policy.Unauthenticated, Detail: "The proof of possession needs a nonce.", Nonce: n.current(now),
 		Err:       errors.New("the proof has no nonce, or an old one"),
 		Scheme:    "DPoP",
-		Challenge: `error="use_dpop_nonce", error_description="The DPoP proof needs the nonce of header DPoP-Nonce.", algs="` + proofAlgorithms + `"`,
+		Challenge: `error="use_dpop_nonce", error_description="The DPoP proof needs the nonce of header DPoP-Nonce.", ` + ProofAlgs,
 	}
 }

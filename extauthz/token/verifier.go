@@ -21,6 +21,10 @@ type Credential struct {
 	URL            string   // for DPoP: as the client saw it, without query and fragment
 	Certificate    []byte   // DER of the client's certificate as Envoy saw it; nil if none
 	CertificateSum []byte   // its SHA-256, where only that is known; not looked at beside Certificate
+
+	// NextNonce, unless nil, is where Verify puts the nonce for the client's next DPoP proof, if it should take another
+	// one than it has now (RFC 9449, section 8.2).
+	NextNonce *string
 }
 
 // Verifier verifies credentials. It is safe for concurrent use. The error is a *policy.Refusal, or our own fault. A nil
