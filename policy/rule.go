@@ -197,6 +197,23 @@ func (rs *rules) searches(sources []RuleSource, events map[string]map[string]Eve
 	return warnings
 }
 
+// forStrangers warns of the rules that let whoever has no token do something without saying so, as allow is true where it is
+// not given.
+func forStrangers(sources []RuleSource) (warnings Problems) {
+	for _, source := range sources {
+		filters := source.Filter != nil && len(source.Filter.Members) > 0
+		logs := len(source.Login.ACRValues) > 0 || source.Login.MaxAge > 0
+		if source.Allow == nil && !filters && len(source.Require) == 0 && !logs {
+			warnings = append(warnings, Problem{
+				Pos:   source.On.Pos,
+				Found: fmt.Sprintf("rule %q has no allow, filter or require, and the policy has anonymous: Allow: strangers may do it", source.On.Text),
+				Hint:  "write allow: user.isAuthenticated, or allow: \"true\" where that is meant",
+			})
+		}
+	}
+	return warnings
+}
+
 func names[V any](m map[string]V) []string {
 	out := make([]string, 0, len(m))
 	for k := range m {

@@ -194,6 +194,9 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 		rs, ps, ws := c.compileRules(source.Rules, events)
 		p.rules, problems, warnings = rs, append(problems, ps...), ws
 	}
+	if source.Anonymous {
+		warnings = append(warnings, forStrangers(source.Rules)...)
+	}
 	seen := map[string]bool{}
 	for _, h := range source.IdentityHeaders {
 		name := CanonicalHeader(h.Name.Text)
