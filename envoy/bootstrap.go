@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,8 +71,8 @@ type virtualHost struct {
 	Domains   []string
 	Cluster   string
 	CORS      *cors
-	NoBody    bool // no decision depends on a body
-	WebSocket bool // the API has LangGraph's websocket
+	NoBody    bool   // no decision depends on a body
+	WebSocket string // regular expression for the path of LangGraph's WebSocket; empty: the API has none
 }
 
 func newBootstrap(policies []v1alpha1.AuthPolicy, o Options) (*bootstrap, error) {
@@ -133,7 +134,7 @@ func (b *bootstrap) addPolicies(policies []v1alpha1.AuthPolicy, o Options) (prob
 			// What is generated here drops or replaces the header, so that no bound token would be accepted.
 			problem("clientCertificate needs an Envoy that trusts the x-forwarded-client-cert of the proxy before it, which is not generated: write forward_client_cert_details: FORWARD_ONLY by hand")
 		}
-		v := virtualHost{Name: policyName(&p), NoBody: p.Spec.API.Preset == "", WebSocket: p.Spec.API.Preset == "langgraph"}
+		v := virtualHost{Name: policyName(&p), NoBody: p.Spec.API.Preset == "", WebSocket: webSocket(&p.Spec.API)}
 		for _, host := range p.Spec.Hosts {
 			domain, ok := domainOf(host)
 			if !ok {
@@ -176,6 +177,18 @@ func (b *bootstrap) addPolicies(policies []v1alpha1.AuthPolicy, o Options) (prob
 	slices.SortFunc(b.VirtualHosts, func(x, y virtualHost) int { return strings.Compare(x.Name, y.Name) })
 	slices.SortFunc(b.Backends, func(x, y backend) int { return strings.Compare(x.Name, y.Name) })
 	return problems
+}
+
+// webSocket is the path of the one route that is a WebSocket. Usher refuses it too, in words, unless the policy allows it.
+func webSocket(api *v1alpha1.API) string {
+	if api.Preset != "langgraph" {
+		return ""
+	}
+	prefix := ""
+	if api.LangGraph != nil && api.LangGraph.HTTP != nil {
+		prefix = regexp.QuoteMeta(api.LangGraph.HTTP.MountPrefix)
+	}
+	return prefix + "/threads/[^/]+/stream/events"
 }
 
 func policyName(p *v1alpha1.AuthPolicy) string {

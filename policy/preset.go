@@ -22,6 +22,11 @@ type Preset struct {
 	RemembersHeaders bool
 	// Probe is a path that the backend always answers 200: whoever answers 404 to it is not the backend. Empty: none.
 	Probe string
+	// Unseen says that clients can give the backend commands that nobody looks at, which could contradict the identity
+	// headers: such headers are then a mistake.
+	Unseen bool
+	// Configure returns the preset as options that the policy names change it; nil: there are none to name.
+	Configure func(options Tree) (Preset, Problems)
 }
 
 // Event says what a rule can do to one resource:action beside allowing it.
@@ -35,7 +40,9 @@ type Event struct {
 type PresetRoute struct {
 	Method, Path string
 	Public       bool
-	NeedsBody    bool // Map reads the body
+	// MayBePublic says that a policy's api.public may name the route: it then needs no token.
+	MayBePublic bool
+	NeedsBody   bool // Map reads the body
 	// Map says what the request asks for. It is called after the token is verified, and gives at least one operation
 	// or an error; a *Refusal is answered as it says. Nil where the route is public.
 	Map func(Input) ([]Operation, error)

@@ -187,7 +187,7 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 	if source.Anonymous {
 		p.nobody = &Identity{anonymous: true, Permissions: []string{}, Claims: map[string]any{}}
 	}
-	events, problems := p.compileAPI(source.API, presets)
+	events, problems := p.compileAPI(source.API, source.IdentityHeaders, presets)
 	var warnings Problems
 	// Without a single event (the preset is unknown, say) every rule would be a problem of its own.
 	if len(events) > 0 || len(problems) == 0 {
@@ -239,7 +239,7 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 }
 
 // compileAPI builds the routes and returns the events that they can fire.
-func (p *Policy) compileAPI(source APISource, presets map[string]Preset) (map[string]map[string]Event, Problems) {
+func (p *Policy) compileAPI(source APISource, headers []HeaderSource, presets map[string]Preset) (map[string]map[string]Event, Problems) {
 	var problems Problems
 	add := func(r *compiledRoute, pos Position) {
 		if problem := p.routes.add(r); problem != nil {
@@ -258,11 +258,29 @@ func (p *Policy) compileAPI(source APISource, presets map[string]Preset) (map[st
 		if !ok {
 			return nil, append(problems, Problem{Pos: source.Preset.Pos, Found: fmt.Sprintf("unknown preset %q", source.Preset.Text), Want: oneOf(names(presets))})
 		}
+		if source.Options != nil {
+			if preset.Configure == nil {
+				return nil, append(problems, Problem{Pos: source.Options.Pos, Found: fmt.Sprintf("options of preset %q, which has none", source.Preset.Text)})
+			}
+			configured, ps := preset.Configure(*source.Options)
+			preset, problems = configured, append(problems, ps...)
+		}
+		if preset.Unseen && len(headers) > 0 {
+			problems = append(problems, Problem{
+				Pos: headers[0].Name.Pos, Found: "identityHeaders beside webSocket: Allow", Want: "one of them",
+				Hint: "what is said over a WebSocket is not seen, and could stand in for these headers",
+			})
+		}
 		p.keepEmpty, p.prefix = preset.RemembersHeaders, preset.IdentityPrefix
 		for _, name := range preset.RemoveHeaders {
 			p.remove[name] = true
 		}
 		for _, r := range preset.Routes {
+			if r.MayBePublic && slices.ContainsFunc(source.Public, func(open RouteSource) bool {
+				return open.Method.Text == r.Method && open.Path.Text == r.Path
+			}) {
+				continue
+			}
 			add(&compiledRoute{method: r.Method, path: r.Path, public: r.Public, needsBody: r.NeedsBody, readsQuery: true, operations: r.Map}, source.Preset.Pos)
 		}
 		for _, r := range source.Public {

@@ -47,9 +47,11 @@ type Text struct {
 // APISource says which routes there are: those of a preset, or the policy's own.
 type APISource struct {
 	Pos    Position
-	Preset Text          // name of a preset; empty: Routes
-	Public []RouteSource // more public routes of a preset
-	Routes []RouteSource
+	Preset Text // name of a preset; empty: Routes
+	// Options change the preset, which reads them itself; nil: none.
+	Options *Tree
+	Public  []RouteSource // more public routes of a preset
+	Routes  []RouteSource
 }
 
 // RouteSource is one route of api.routes or api.public.

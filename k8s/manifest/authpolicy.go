@@ -47,6 +47,9 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 		s.TokenFrom = c.tokenFrom(o)
 	}
 	s.API = api(o)
+	if options, given := o.find("spec", "api", "langgraph"); given && s.API.Options == nil && !o.broken {
+		c.add(options.Pos, "found options of preset langgraph without that preset", "preset: langgraph", "")
+	}
 	s.Rules = c.rules(o)
 	s.IdentityHeaders = c.identityHeaders(o)
 	if spec.CORS != nil {
@@ -160,6 +163,9 @@ func allPublic(api *v1alpha1.API) bool {
 func api(o *Object) policy.APISource {
 	spec := &o.AuthPolicy.Spec.API
 	out := policy.APISource{Pos: o.at("spec", "api"), Preset: o.text("spec", "api", "preset")}
+	if options, given := o.find("spec", "api", "langgraph"); given && options.IsObject && spec.Preset == "langgraph" {
+		out.Options = &options
+	}
 	for i := range spec.Public {
 		out.Public = append(out.Public, policy.RouteSource{
 			Pos: o.at("spec", "api", "public", i), Public: true,

@@ -10,7 +10,7 @@ import (
 
 // TestThe_docs_pieces_of_a_policy_load joins each piece of YAML in docs/tokens.md and docs/mcp-login.md to a policy.
 func TestThe_docs_pieces_of_a_policy_load(t *testing.T) {
-	for file, want := range map[string]int{"tokens.md": 2, "mcp-login.md": 1} {
+	for file, want := range map[string]int{"tokens.md": 2, "mcp-login.md": 1, "langgraph.md": 1} {
 		text, err := os.ReadFile("../../docs/" + file)
 		if err != nil {
 			t.Fatal(err)
@@ -21,6 +21,9 @@ func TestThe_docs_pieces_of_a_policy_load(t *testing.T) {
 		}
 		for _, part := range parts {
 			piece, _, _ := strings.Cut(part, "```")
+			if !strings.Contains(piece, "api:\n") {
+				piece = "api: {preset: langgraph}\n" + piece
+			}
 			objects, problems := manifest.Parse("a.yaml", []byte(`
 apiVersion: usher.dev/v1alpha1
 kind: IdentityProvider
@@ -33,7 +36,6 @@ metadata: {name: agents}
 spec:
   hosts: [agents.example.com]
   providers: [keycloak]
-  api: {preset: langgraph}
   anonymous: Allow
   `+strings.ReplaceAll(piece, "\n", "\n  ")))
 			if len(problems) > 0 {

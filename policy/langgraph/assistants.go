@@ -22,12 +22,12 @@ func assistantRef(id string) policy.Ref {
 }
 
 // assistant returns the path's id, and has the body guarded.
-func assistant(in policy.Input) (string, map[string]any, error) {
+func (a *api) assistant(in policy.Input) (string, map[string]any, error) {
 	id := in.Param("assistant_id")
 	if err := assistantID(id); err != nil {
 		return "", nil, err
 	}
-	body, err := guarded(in, "")
+	body, err := a.guarded(in, "")
 	return id, body, err
 }
 
@@ -43,8 +43,8 @@ func assistantValue(body map[string]any, id any, md map[string]any, name any) ma
 	}
 }
 
-func createAssistant(in policy.Input) ([]policy.Operation, error) {
-	body, err := guarded(in, "")
+func (a *api) createAssistant(in policy.Input) ([]policy.Operation, error) {
+	body, err := a.guarded(in, "")
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +87,8 @@ func searchAssistants(empty string, limit int64) func(policy.Input) ([]policy.Op
 	}
 }
 
-func readAssistant(in policy.Input) ([]policy.Operation, error) {
-	id, _, err := assistant(in)
+func (a *api) readAssistant(in policy.Input) ([]policy.Operation, error) {
+	id, _, err := a.assistant(in)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +97,8 @@ func readAssistant(in policy.Input) ([]policy.Operation, error) {
 
 // assistantVersions lists versions. The servers filter them by each version's own metadata; here the assistant's current
 // metadata decides for all of them.
-func assistantVersions(in policy.Input) ([]policy.Operation, error) {
-	id, body, err := assistant(in)
+func (a *api) assistantVersions(in policy.Input) ([]policy.Operation, error) {
+	id, body, err := a.assistant(in)
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +108,8 @@ func assistantVersions(in policy.Input) ([]policy.Operation, error) {
 	return []policy.Operation{onAssistant("read", id, map[string]any{"assistant_id": id})}, nil
 }
 
-func updateAssistant(in policy.Input) ([]policy.Operation, error) {
-	id, body, err := assistant(in)
+func (a *api) updateAssistant(in policy.Input) ([]policy.Operation, error) {
+	id, body, err := a.assistant(in)
 	if err != nil {
 		return nil, err
 	}
@@ -122,8 +122,8 @@ func updateAssistant(in policy.Input) ([]policy.Operation, error) {
 	return []policy.Operation{op}, nil
 }
 
-func restoreAssistant(in policy.Input) ([]policy.Operation, error) {
-	id, body, err := assistant(in)
+func (a *api) restoreAssistant(in policy.Input) ([]policy.Operation, error) {
+	id, body, err := a.assistant(in)
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +132,8 @@ func restoreAssistant(in policy.Input) ([]policy.Operation, error) {
 
 // deleteAssistant also cancels the assistant's runs. The servers skip those on threads that are not the caller's; the
 // request names none of them, so the assistant stands for them all. delete_threads deletes for good and is refused.
-func deleteAssistant(in policy.Input) ([]policy.Operation, error) {
-	id, _, err := assistant(in)
+func (a *api) deleteAssistant(in policy.Input) ([]policy.Operation, error) {
+	id, _, err := a.assistant(in)
 	if err != nil {
 		return nil, err
 	}

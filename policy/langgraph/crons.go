@@ -7,7 +7,7 @@ const noCron = "Cron not found"
 // cronConfig is where a cron's runs find who they are for: when they begin there is no request with headers.
 var cronConfig = []string{"config", "configurable"}
 
-func createCron(in policy.Input) ([]policy.Operation, error) {
+func (a *api) createCron(in policy.Input) ([]policy.Operation, error) {
 	threadID := in.Param("thread_id")
 	if threadID != "" {
 		if err := uuid("thread_id", threadID); err != nil {
@@ -18,7 +18,7 @@ func createCron(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := guard(body, threadID); err != nil {
+	if err := a.guard(body, threadID); err != nil {
 		return nil, err
 	}
 	// The whole body is kept as the payload of runs to come.
@@ -105,8 +105,8 @@ func cron(action string) func(policy.Input) ([]policy.Operation, error) {
 	}
 }
 
-func updateCron(in policy.Input) ([]policy.Operation, error) {
-	body, err := guarded(in, "")
+func (a *api) updateCron(in policy.Input) ([]policy.Operation, error) {
+	body, err := a.guarded(in, "")
 	if err != nil {
 		return nil, err
 	}

@@ -85,12 +85,12 @@ func member(body map[string]any, name string) (map[string]any, error) {
 //     langgraph_auth_user to the graph.
 //   - x-* there: the servers copy the headers of that name to config.configurable, the identity headers among them, and a
 //     graph could not tell which is which.
-//   - a webhook: the server itself would call it, past the gate; a relative one, or one that resolves to the backend,
-//     acts on anybody's objects (PYSEC-2026-3857).
+//   - a webhook that the policy does not list: the server itself would call it, past the gate; a relative one, or one that
+//     resolves to the backend, acts on anybody's objects (PYSEC-2026-3857).
 //   - a thread_id inside a checkpoint or config that is not the path's: both servers spread it over the path's own id.
 //   - a member __proto__ where servers merge objects: JavaScript's Object.assign makes its value the prototype of the
 //     result, in which every name of it can then be read.
-func guard(body map[string]any, thread string) error {
+func (a *api) guard(body map[string]any, thread string) error {
 	config, err := member(body, "config")
 	if err != nil {
 		return err
@@ -141,19 +141,16 @@ func guard(body map[string]any, thread string) error {
 	if prototype(body) || prototype(config) || prototype(md) {
 		return forbidden("A request may not set __proto__.")
 	}
-	if body["webhook"] != nil {
-		return forbidden("Webhooks are not allowed here.")
-	}
-	return nil
+	return a.checkWebhook(body["webhook"])
 }
 
 // guarded reads a body that must be an object, and has it guarded.
-func guarded(in policy.Input, thread string) (map[string]any, error) {
+func (a *api) guarded(in policy.Input, thread string) (map[string]any, error) {
 	body, err := object(in.Body)
 	if err != nil {
 		return nil, err
 	}
-	return body, guard(body, thread)
+	return body, a.guard(body, thread)
 }
 
 // threadMetadata reads the metadata that becomes a thread's. It refuses the member that the Python server acts on:

@@ -26,7 +26,7 @@ func call(in policy.Input) (method string, params map[string]any, err error) {
 
 // threadCommand is POST /threads/{id}/commands of protocol v2. The servers start a run on a thread that they make if it
 // is missing; no place for a stamp is known there, so with one the thread must exist.
-func threadCommand(in policy.Input) ([]policy.Operation, error) {
+func (a *api) threadCommand(in policy.Input) ([]policy.Operation, error) {
 	id := in.Param("thread_id")
 	if err := uuid("thread_id", id); err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func threadCommand(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := guard(params, id); err != nil {
+	if err := a.guard(params, id); err != nil {
 		return nil, err
 	}
 	switch method {
@@ -69,14 +69,24 @@ func threadCommand(in policy.Input) ([]policy.Operation, error) {
 	return nil, forbidden("Unknown command.")
 }
 
-// openSocket is the WebSocket of protocol v2. Its frames carry commands that no external authorization sees, each of
-// which could set langgraph_auth_* values or run somebody's assistant: it is refused. POST commands, and stream/events by
-// server-sent events, do the same and can be decided.
-func openSocket(in policy.Input) ([]policy.Operation, error) {
-	if err := uuid("thread_id", in.Param("thread_id")); err != nil {
+// openSocket is the WebSocket of protocol v2. Its frames carry commands that no external authorization sees, so it is
+// refused unless the policy asks for it, and then needs the leave for whatever a frame could say: to read the thread, to
+// run on it with any assistant, to displace its runs and to roll them back. The thread must exist, as no stamp reaches a new
+// one. What the rules cannot speak of stays open: frames set what they like in a run's configuration, which is why such a
+// policy has no identity headers (Preset.Unseen).
+func (a *api) openSocket(in policy.Input) ([]policy.Operation, error) {
+	id := in.Param("thread_id")
+	if err := uuid("thread_id", id); err != nil {
 		return nil, err
 	}
-	return nil, forbidden("WebSocket commands cannot be authorized: POST to commands and stream/events instead.")
+	if !a.webSocket {
+		return nil, forbidden("WebSocket commands cannot be authorized: POST to commands and stream/events instead.")
+	}
+	create := on("create_run", id, runValue(nil, id, "create"))
+	create.Requires = []policy.Ref{create.Object}
+	anybody := policy.Operation{Resource: "assistants", Action: "read", Unfilterable: true, Value: map[string]any{"assistant_id": nil}}
+	ops := []policy.Operation{read(id), create, anybody}
+	return append(ops, cancelOps(id, nil, "rollback", create.Requires)...), nil
 }
 
 // unplaced is a run on a new thread that an MCP or A2A call starts, and the reading of what it gives: the body has no
@@ -91,13 +101,13 @@ func unplaced(run map[string]any) []policy.Operation {
 	}
 }
 
-func mcp(in policy.Input) ([]policy.Operation, error) {
+func (a *api) mcp(in policy.Input) ([]policy.Operation, error) {
 	method, params, err := call(in)
 	if err != nil {
 		return nil, err
 	}
 	// tools/call hands params.context to the run.
-	if err := guard(params, ""); err != nil {
+	if err := a.guard(params, ""); err != nil {
 		return nil, err
 	}
 	search := policy.Operation{
@@ -118,7 +128,7 @@ func mcp(in policy.Input) ([]policy.Operation, error) {
 	return nil, forbidden("Unknown MCP method.")
 }
 
-func a2a(in policy.Input) ([]policy.Operation, error) {
+func (a *api) a2a(in policy.Input) ([]policy.Operation, error) {
 	id := in.Param("assistant_id")
 	if err := assistantID(id); err != nil {
 		return nil, err
@@ -128,7 +138,7 @@ func a2a(in policy.Input) ([]policy.Operation, error) {
 		return nil, err
 	}
 	// message/send hands params.context to the run.
-	if err := guard(params, ""); err != nil {
+	if err := a.guard(params, ""); err != nil {
 		return nil, err
 	}
 	configuration, err := member(params, "configuration")

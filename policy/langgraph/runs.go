@@ -11,8 +11,8 @@ import (
 // no event for those.
 var systemAssistant = map[string]string{"created_by": "system"}
 
-func listRuns(in policy.Input) ([]policy.Operation, error) {
-	id, _, err := thread(in)
+func (a *api) listRuns(in policy.Input) ([]policy.Operation, error) {
+	id, _, err := a.thread(in)
 	if err != nil {
 		return nil, err
 	}
@@ -20,8 +20,8 @@ func listRuns(in policy.Input) ([]policy.Operation, error) {
 }
 
 // run returns the ids of the path.
-func run(in policy.Input) (threadID, runID string, err error) {
-	threadID, _, err = thread(in)
+func (a *api) run(in policy.Input) (threadID, runID string, err error) {
+	threadID, _, err = a.thread(in)
 	if err != nil {
 		return "", "", err
 	}
@@ -29,8 +29,8 @@ func run(in policy.Input) (threadID, runID string, err error) {
 	return threadID, runID, uuid("run_id", runID)
 }
 
-func readRun(in policy.Input) ([]policy.Operation, error) {
-	id, runID, err := run(in)
+func (a *api) readRun(in policy.Input) ([]policy.Operation, error) {
+	id, runID, err := a.run(in)
 	if err != nil {
 		return nil, err
 	}
@@ -42,8 +42,8 @@ func readRun(in policy.Input) ([]policy.Operation, error) {
 
 // followRun is a run's join and stream. With cancel_on_disconnect a reader who hangs up cancels the run, for which the
 // servers ask threads:update: by then the answer has begun, so here it is asked first.
-func followRun(in policy.Input) ([]policy.Operation, error) {
-	ops, err := readRun(in)
+func (a *api) followRun(in policy.Input) ([]policy.Operation, error) {
+	ops, err := a.readRun(in)
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +59,8 @@ func followRun(in policy.Input) ([]policy.Operation, error) {
 	return append(ops, cancelOps(id, []any{runID}, "interrupt", ops[0].Requires)...), nil
 }
 
-func cancelRun(in policy.Input) ([]policy.Operation, error) {
-	id, runID, err := run(in)
+func (a *api) cancelRun(in policy.Input) ([]policy.Operation, error) {
+	id, runID, err := a.run(in)
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +100,8 @@ func cancelOps(thread string, ids any, action string, runs []policy.Ref) []polic
 	return ops
 }
 
-func deleteRun(in policy.Input) ([]policy.Operation, error) {
-	id, runID, err := run(in)
+func (a *api) deleteRun(in policy.Input) ([]policy.Operation, error) {
+	id, runID, err := a.run(in)
 	if err != nil {
 		return nil, err
 	}
@@ -250,9 +250,9 @@ func runAssistant(id string) (policy.Operation, error) {
 	}, nil
 }
 
-func createRun(follows bool) func(policy.Input) ([]policy.Operation, error) {
+func (a *api) createRun(follows bool) func(policy.Input) ([]policy.Operation, error) {
 	return func(in policy.Input) ([]policy.Operation, error) {
-		id, body, err := thread(in)
+		id, body, err := a.thread(in)
 		if err != nil {
 			return nil, err
 		}
@@ -260,9 +260,9 @@ func createRun(follows bool) func(policy.Input) ([]policy.Operation, error) {
 	}
 }
 
-func createStatelessRun(follows bool) func(policy.Input) ([]policy.Operation, error) {
+func (a *api) createStatelessRun(follows bool) func(policy.Input) ([]policy.Operation, error) {
 	return func(in policy.Input) ([]policy.Operation, error) {
-		body, err := guarded(in, "")
+		body, err := a.guarded(in, "")
 		if err != nil {
 			return nil, err
 		}
@@ -277,7 +277,7 @@ func createStatelessRun(follows bool) func(policy.Input) ([]policy.Operation, er
 	}
 }
 
-func createRunBatch(in policy.Input) ([]policy.Operation, error) {
+func (a *api) createRunBatch(in policy.Input) ([]policy.Operation, error) {
 	list, ok := in.Body.([]any)
 	if !ok || len(list) == 0 {
 		return nil, bad("The body must be a list of at least one run.")
@@ -292,7 +292,7 @@ func createRunBatch(in policy.Input) ([]policy.Operation, error) {
 		if body["thread_id"] != nil {
 			return nil, forbidden("A stateless run names no thread.")
 		}
-		if err := guard(body, ""); err != nil {
+		if err := a.guard(body, ""); err != nil {
 			return nil, err
 		}
 		more, err := runOps(body, "", []string{strconv.Itoa(i)}, false, "reject")

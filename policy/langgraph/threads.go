@@ -24,12 +24,12 @@ func runRef(thread, run string) policy.Ref {
 }
 
 // thread returns the path's thread id, and has the body guarded.
-func thread(in policy.Input) (string, map[string]any, error) {
+func (a *api) thread(in policy.Input) (string, map[string]any, error) {
 	id := in.Param("thread_id")
 	if err := uuid("thread_id", id); err != nil {
 		return "", nil, err
 	}
-	body, err := guarded(in, id)
+	body, err := a.guarded(in, id)
 	return id, body, err
 }
 
@@ -42,8 +42,8 @@ func read(id string) policy.Operation {
 	return on("read", id, map[string]any{"thread_id": id})
 }
 
-func createThread(in policy.Input) ([]policy.Operation, error) {
-	body, err := guarded(in, "")
+func (a *api) createThread(in policy.Input) ([]policy.Operation, error) {
+	body, err := a.guarded(in, "")
 	if err != nil {
 		return nil, err
 	}
@@ -130,8 +130,8 @@ func pruneThreads(in policy.Input) ([]policy.Operation, error) {
 	return append(ops, all), nil
 }
 
-func readThread(in policy.Input) ([]policy.Operation, error) {
-	id, _, err := thread(in)
+func (a *api) readThread(in policy.Input) ([]policy.Operation, error) {
+	id, _, err := a.thread(in)
 	if err != nil {
 		return nil, err
 	}
@@ -143,8 +143,8 @@ func readThread(in policy.Input) ([]policy.Operation, error) {
 	return []policy.Operation{read(id)}, nil
 }
 
-func updateThread(in policy.Input) ([]policy.Operation, error) {
-	id, body, err := thread(in)
+func (a *api) updateThread(in policy.Input) ([]policy.Operation, error) {
+	id, body, err := a.thread(in)
 	if err != nil {
 		return nil, err
 	}
@@ -157,16 +157,16 @@ func updateThread(in policy.Input) ([]policy.Operation, error) {
 	return []policy.Operation{op}, nil
 }
 
-func deleteThread(in policy.Input) ([]policy.Operation, error) {
-	id, _, err := thread(in)
+func (a *api) deleteThread(in policy.Input) ([]policy.Operation, error) {
+	id, _, err := a.thread(in)
 	if err != nil {
 		return nil, err
 	}
 	return []policy.Operation{on("delete", id, map[string]any{"thread_id": id})}, nil
 }
 
-func copyThread(in policy.Input) ([]policy.Operation, error) {
-	id, body, err := thread(in)
+func (a *api) copyThread(in policy.Input) ([]policy.Operation, error) {
+	id, body, err := a.thread(in)
 	if err != nil {
 		return nil, err
 	}
@@ -184,8 +184,8 @@ func copyThread(in policy.Input) ([]policy.Operation, error) {
 	return []policy.Operation{source, create}, nil
 }
 
-func updateState(in policy.Input) ([]policy.Operation, error) {
-	id, _, err := thread(in)
+func (a *api) updateState(in policy.Input) ([]policy.Operation, error) {
+	id, _, err := a.thread(in)
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,12 @@ spec: {issuer: "https://auth.example.com", audiences: [langgraph]}
 // rules wraps rules into a policy for the preset.
 func rules(t testing.TB, list string) *policy.Policy {
 	t.Helper()
+	return withAPI(t, "{preset: langgraph}", list)
+}
+
+// withAPI is rules, with what stands under spec.api.
+func withAPI(t testing.TB, api, list string) *policy.Policy {
+	t.Helper()
 	return compile(t, `
 apiVersion: usher.dev/v1alpha1
 kind: AuthPolicy
@@ -42,7 +48,7 @@ metadata: {name: conversations}
 spec:
   hosts: ["*"]
   providers: [idp]
-  api: {preset: langgraph}
+  api: `+api+`
   backend: {url: "http://langgraph:8000"}
   identityHeaders: {x-user-id: user.identity}
   rules:

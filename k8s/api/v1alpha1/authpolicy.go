@@ -65,6 +65,8 @@ type AuthPolicySpec struct {
 type API struct {
 	// Preset is a known API: langgraph.
 	Preset string `json:"preset,omitempty"`
+	// LangGraph says how the server of preset langgraph is set up, and what of it the policy opens.
+	LangGraph *LangGraph `json:"langgraph,omitempty"`
 	// Public adds public routes to a preset's.
 	Public []PublicRoute `json:"public,omitempty"`
 	// Routes of any other API. A request that no route matches is answered 404.
