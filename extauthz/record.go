@@ -22,6 +22,7 @@ type record struct {
 	status     int
 	reason     string
 	user       string
+	unfiltered []string
 	edited     bool
 	requestID  string
 	start      time.Time
@@ -61,11 +62,26 @@ func (r *record) MarshalLogObject(out zapcore.ObjectEncoder) error {
 	if r.edited {
 		out.AddBool("edited", true)
 	}
+	if len(r.unfiltered) > 0 {
+		if err := out.AddArray("unfiltered", texts(r.unfiltered)); err != nil {
+			return err
+		}
+	}
 	out.AddDuration("latency", r.latency)
 	if len(r.operations) == 0 {
 		return nil
 	}
 	return out.AddArray("operations", operations(r.operations))
+}
+
+// texts logs a list.
+type texts []string
+
+func (list texts) MarshalLogArray(out zapcore.ArrayEncoder) error {
+	for _, text := range list {
+		out.AppendString(text)
+	}
+	return nil
 }
 
 // operations logs each operation as resource:action, repeats once.

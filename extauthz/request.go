@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"errors"
+	"net/netip"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -35,6 +36,18 @@ func badRequest(detail string) *policy.Refusal {
 	return &policy.Refusal{Outcome: policy.BadRequest, Detail: detail}
 }
 
+// addressText is the peer's address as rules see it. A socket for both families names an IPv4 peer by an IPv6 address that
+// stands for it (RFC 4291, section 2.5.5.2): it is made the IPv4 address that it is, so that one peer has one address.
+func addressText(text string) string {
+	if !strings.Contains(text, ":") {
+		return text
+	}
+	if a, err := netip.ParseAddr(text); err == nil && a.Is4In6() && a.Zone() == "" {
+		return a.Unmap().String()
+	}
+	return text
+}
+
 // decode reads a CheckRequest. Fields count, not the pseudo-headers in the map, which a caller could make differ.
 func decode(check *authv3.CheckRequest) (request, error) {
 	attrs := check.GetAttributes()
@@ -43,7 +56,7 @@ func decode(check *authv3.CheckRequest) (request, error) {
 		return request{}, badRequest("The check carries no HTTP request.")
 	}
 	r := request{attrs: attrs, method: http.GetMethod(), target: http.GetPath(), scheme: http.GetScheme(), policy: attrs.GetContextExtensions()["policy"]}
-	r.address = attrs.GetSource().GetAddress().GetSocketAddress().GetAddress()
+	r.address = addressText(attrs.GetSource().GetAddress().GetSocketAddress().GetAddress())
 	if len(http.GetHeaders()) > 0 && len(http.GetHeaderMap().GetHeaders()) > 0 {
 		return r, badRequest("The check carries its headers in two forms.")
 	}

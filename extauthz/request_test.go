@@ -55,6 +55,18 @@ func FuzzDecodePath(f *testing.F) {
 	})
 }
 
+func TestAn_IPv4_peer_has_one_address_whatever_the_socket(t *testing.T) {
+	for given, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7", "::ffff:192.0.2.7": "192.0.2.7", "::FFFF:c000:207": "192.0.2.7", "0:0:0:0:0:ffff:c000:207": "192.0.2.7",
+		"2001:db8::7": "2001:db8::7", "::ffff:192.0.2.7%eth0": "::ffff:192.0.2.7%eth0", "fe80::1%eth0": "fe80::1%eth0",
+		"64:ff9b::192.0.2.7": "64:ff9b::192.0.2.7", "::192.0.2.7": "::192.0.2.7", "": "", "/run/a:b.sock": "/run/a:b.sock", "::ffff:192.0.2.007": "::ffff:192.0.2.007",
+	} {
+		if got := addressText(given); got != want {
+			t.Errorf("%q is %q, want %q", given, got, want)
+		}
+	}
+}
+
 func TestHostName(t *testing.T) {
 	for authority, want := range map[string]string{
 		"api.test": "api.test", "API.Test": "api.test", "api.test:443": "api.test", "[::1]:8000": "[::1]", "[::1]": "[::1]", "127.0.0.1:80": "127.0.0.1", "a_b": "a_b",

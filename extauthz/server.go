@@ -227,7 +227,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	if id == p.Anonymous() {
 		d = login(d)
 	}
-	rec.rule, rec.reason = d.Rule, d.Reason
+	rec.rule, rec.reason, rec.unfiltered = d.Rule, d.Reason, d.Unfiltered
 	if d.Outcome != policy.Allow {
 		a := answer{outcome: d.Outcome, detail: d.Detail, body: d.Body, scopes: d.Scopes, login: d.Login}
 		a.challengedBy(p, &r)

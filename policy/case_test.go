@@ -3,6 +3,7 @@ package policy_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -32,6 +33,8 @@ type request struct {
 	Headers     map[string]string
 	Body        json.RawMessage
 	Raw         string   // a body that is no JSON
+	Address     string   // of the peer; 192.0.2.7 where not given
+	Now         string   // 2026-01-02T03:04:05Z where not given
 	Removes     []string // header names, to tell whether the policy removes them
 }
 
@@ -183,11 +186,18 @@ func (r request) run(t *testing.T, s *policy.Snapshot, objects map[string]map[st
 		return out.String() + told(err)
 	}
 	claims, _ := value(t, marshal(t, r.Claims)).(map[string]any)
+	if r.Address == "" {
+		r.Address = "192.0.2.7"
+	}
+	now, err := time.Parse(time.RFC3339, cmp.Or(r.Now, "2026-01-02T03:04:05Z"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	facts := policy.Facts{
 		Identity: &policy.Identity{Name: r.User, DisplayName: r.User, Permissions: r.Permissions, Claims: claims},
-		Now:      time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Now:      now,
 		Request: &policy.Request{
-			Method: method, Path: path, Host: r.Host, RemoteAddress: "192.0.2.7", Query: query,
+			Method: method, Path: path, Host: r.Host, RemoteAddress: r.Address, Query: query,
 			Headers: func() map[string]string { return r.Headers },
 		},
 	}
@@ -235,6 +245,9 @@ func describe(d policy.Decision) string {
 	}
 	if d.Login != nil {
 		fmt.Fprintf(&b, " %v", *d.Login)
+	}
+	if len(d.Unfiltered) > 0 {
+		fmt.Fprintf(&b, ", unfiltered %q", d.Unfiltered)
 	}
 	if len(d.Scopes) > 0 {
 		fmt.Fprintf(&b, " %q", d.Scopes)

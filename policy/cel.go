@@ -13,7 +13,7 @@ import (
 	"cel.dev/cel-go/ext"
 )
 
-// This is the only file that imports CEL. What an expression sees is typed, so that a misspelt `user.identty` is a
+// This file and its cel_*.go are the only ones that import CEL. What an expression sees is typed, so that a misspelt `user.identty` is a
 // problem at load and not a denial at run time.
 
 // costLimit bounds what one expression may cost at run time, in CEL's units (about one per visited element). It is
@@ -38,6 +38,9 @@ type scope struct {
 	request          *Request
 	now              time.Time
 	trace            *OperationTrace // nil: nobody asks why
+	names            *vocabulary     // of the policy; nil: none
+	memo             []ref.Val       // what conditions gave, by index; made when the first one is evaluated
+	spent            uint64          // what expressions that are counted have cost so far
 }
 
 func (s *scope) ResolveName(name string) (any, bool) {
@@ -59,6 +62,16 @@ func (s *scope) ResolveName(name string) (any, bool) {
 		return s.request, s.request != nil
 	case "now":
 		return s.now, true
+	}
+	if s.names != nil {
+		if v, ok := s.names.values[name]; ok {
+			return v, true
+		}
+		if name, ok := strings.CutPrefix(name, conditionPrefix); ok {
+			if k := s.names.conditions[name]; k != nil {
+				return s.condition(k), true
+			}
+		}
 	}
 	return nil, false
 }
@@ -149,7 +162,10 @@ func (t typed) FindStructFieldType(name, fieldName string) (*types.FieldType, bo
 }
 
 // compiler compiles the expressions of one kind of place. It is safe for concurrent use.
-type compiler struct{ env *cel.Env }
+type compiler struct {
+	env   *cel.Env
+	names *vocabulary // nil: there are none, as in an identity mapping
+}
 
 func newCompiler(variables ...cel.EnvOption) (*compiler, error) {
 	registry, err := types.NewRegistry()
@@ -163,12 +179,13 @@ func newCompiler(variables ...cel.EnvOption) (*compiler, error) {
 		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateComprehensionNestingLimit(2)),
 		ext.Strings(),
 		ext.Sets(),
+		ext.Network(),
 	}, variables...)
 	env, err := cel.NewEnv(options...)
 	if err != nil {
 		return nil, fmt.Errorf("make the CEL environment: %w", err)
 	}
-	return &compiler{env}, nil
+	return &compiler{env: env}, nil
 }
 
 // ruleCompiler compiles what rules and identity headers say.
@@ -194,6 +211,9 @@ type expression struct {
 	text     string   // as the manifest writes it
 	scopes   []string // the constants that it looks for in user.permissions
 	userOnly bool     // it depends on nothing but `user`
+	// perOperation: it depends on what differs between the operations of one request.
+	perOperation bool
+	names        []string // the full names of variables and conditions that it uses
 }
 
 // result is the type that an expression must give.
@@ -222,17 +242,15 @@ func (r result) celType() *cel.Type {
 // then checked when it is used.
 func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Problems) {
 	want := gives.celType()
-	parsed, issues := c.env.Compile(t.Text)
-	if issues != nil && issues.Err() != nil {
-		var ps Problems
-		for _, e := range issues.Errors() {
-			ps = append(ps, Problem{
-				Pos:   t.at(e.Location.Line(), e.Location.Column()),
-				Found: "expression does not compile: " + oneLine(e.Message),
-				Hint:  celHint(e.Message),
-			})
-		}
+	parsed, issues := c.env.Parse(t.Text)
+	if issues.Err() != nil {
+		return nil, t.issues(issues)
+	}
+	if ps := c.checkNames(parsed, t); len(ps) > 0 {
 		return nil, ps
+	}
+	if parsed, issues = c.env.Check(parsed); issues.Err() != nil {
+		return nil, t.issues(issues)
 	}
 	out := parsed.OutputType()
 	if !(want == cel.AnyType || out.IsExactType(want) || dynamic && (out.IsExactType(cel.DynType) || out.IsAssignableType(want))) {
@@ -245,17 +263,22 @@ func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Pro
 	e := &expression{text: t.Text, userOnly: true}
 	loops := false
 	native := parsed.NativeRep()
+	denied := negated(native.Expr())
 	ast.PreOrderVisit(native.Expr(), ast.NewExprVisitor(func(x ast.Expr) {
 		switch x.Kind() {
 		case ast.ComprehensionKind:
 			loops = true
 		case ast.IdentKind:
-			switch x.AsIdent() {
-			case "value", "resource", "action", "request", "now":
+			switch name := x.AsIdent(); name {
+			case "value", "resource", "action":
+				e.userOnly, e.perOperation = false, true
+			case "request", "now":
 				e.userOnly = false
+			default:
+				c.inherit(e, name, denied[x.ID()])
 			}
 		case ast.CallKind:
-			if s, ok := scopeTest(x); ok {
+			if s, ok := scopeTest(x); ok && !denied[x.ID()] {
 				e.scopes = append(e.scopes, s)
 			}
 		}
@@ -270,6 +293,46 @@ func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Pro
 	}
 	e.program = program
 	return e, nil
+}
+
+// issues are what CEL found, at its places in the manifest.
+func (t Text) issues(issues *cel.Issues) Problems {
+	var ps Problems
+	for _, e := range issues.Errors() {
+		ps = append(ps, Problem{
+			Pos:   t.at(e.Location.Line(), e.Location.Column()),
+			Found: "expression does not compile: " + oneLine(e.Message),
+			Hint:  celHint(e.Message),
+		})
+	}
+	return ps
+}
+
+// inherit takes over what follows from the use of a variable or a condition.
+func (c *compiler) inherit(e *expression, name string, denied bool) {
+	condition, isCondition := strings.CutPrefix(name, conditionPrefix)
+	if !isCondition && !strings.HasPrefix(name, variablePrefix) {
+		return
+	}
+	e.names = append(e.names, name)
+	if k := c.names.conditions[condition]; isCondition && k.value != nil {
+		e.userOnly = e.userOnly && k.value.userOnly
+		e.perOperation = e.perOperation || k.value.perOperation
+		if !denied {
+			e.scopes = append(e.scopes, k.value.scopes...)
+		}
+	}
+}
+
+// negated are the ids of what stands below a `!`: who lacks such a scope must not be told to get it.
+func negated(x ast.Expr) map[int64]bool {
+	out := map[int64]bool{}
+	ast.PreOrderVisit(x, ast.NewExprVisitor(func(x ast.Expr) {
+		if x.Kind() == ast.CallKind && x.AsCall().FunctionName() == "!_" {
+			ast.PreOrderVisit(x, ast.NewExprVisitor(func(below ast.Expr) { out[below.ID()] = true }))
+		}
+	}))
+	return out
 }
 
 // scopeTest recognises `'scope' in user.permissions`.
@@ -420,12 +483,28 @@ func fault(err error) string {
 	if strings.HasPrefix(text, "expression gave ") {
 		return text // our own, which names types alone
 	}
-	for _, known := range []string{"no such key", "no such attribute", "no such overload", "index out of bounds", "division by zero", "cost limit exceeded", "optional"} {
-		if strings.Contains(text, known) {
-			return known
+	for _, known := range faults {
+		if strings.Contains(text, known[0]) {
+			return known[1]
 		}
 	}
 	return "evaluation error"
+}
+
+// faults are what CEL's errors contain, and what is said of them.
+var faults = [][2]string{
+	{"no such key", "no such key"},
+	{"no such attribute", "no such attribute"},
+	{"no such overload", "no such overload"},
+	{"index out of bounds", "index out of bounds"},
+	{"division by zero", "division by zero"},
+	{"modulus by zero", "division by zero"},
+	{"overflow", "number out of range"},
+	{"cost limit exceeded", "cost limit exceeded"},
+	{"IP Address ", "not an IP address"},
+	{"CIDR ", "not an address range"},
+	{"expected iterable type", "neither list nor object"},
+	{"optional", "optional"},
 }
 
 func typeName(t *cel.Type) string {
@@ -441,8 +520,10 @@ func celHint(message string) string {
 	switch {
 	case strings.Contains(message, "undefined field"):
 		return "user has identity, displayName, permissions, isAuthenticated and claims; request has method, path, host, headers and remoteAddress"
+	case strings.Contains(message, "undeclared reference to 'variables'"), strings.Contains(message, "undeclared reference to 'conditions'"):
+		return "it is no value of its own: write variables.NAME or conditions.NAME, with a name of spec.variables or spec.conditions"
 	case strings.Contains(message, "undeclared reference"):
-		return "an expression sees user, value, resource, action, request and now; put a text in quotes, such as \"'system'\""
+		return "an expression sees user, value, resource, action, request, now, variables and conditions; put a text in quotes, such as \"'system'\""
 	case strings.Contains(message, "Syntax error"):
 		return "this is a CEL expression; a text needs quotes of its own, such as \"'system'\""
 	}

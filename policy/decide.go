@@ -33,7 +33,7 @@ func (p *Policy) Decide(facts Facts, ops []Operation) Decision {
 		return Decision{Outcome: BadRequest, Detail: fmt.Sprintf("The request asks for more than %d operations.", maxOperations), Reason: "too many operations"}
 	}
 	d := Decision{trace: facts.Trace}
-	s := &scope{user: facts.Identity, request: facts.Request, now: facts.Now}
+	s := &scope{user: facts.Identity, request: facts.Request, now: facts.Now, names: p.names}
 	for i := range ops {
 		if ops[i].Unruled && facts.Identity.anonymous {
 			return Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: "not authenticated, for what every user may do"}
@@ -101,18 +101,11 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 		denial = &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: "no rule for " + name}
 	} else {
 		d.Rule = rule.ref
-		s.value, s.resource, s.action = op.Value, op.Resource, op.Action
+		s.next(op)
 		if denial = rule.judge(s, name); denial == nil {
-			var err error
-			filter, err = rule.filter.bind(s)
-			s.trace.bound(StepFilter, filter, nil, err)
-			if err != nil {
-				denial = &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": filter: " + fault(err)}
-			} else if stamp, err = rule.bindStamp(s); err != nil {
-				s.trace.bound(StepStamp, Filter{}, nil, err)
-				denial = &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": stamp: " + fault(err)}
-			} else {
-				s.trace.bound(StepStamp, Filter{}, stamp, nil)
+			var lifted bool
+			if filter, stamp, lifted, denial = rule.bind(s, op, name); lifted {
+				d.Unfiltered = append(d.Unfiltered, name)
 			}
 		}
 		if denial != nil {
@@ -122,7 +115,7 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 	if op.Waiver != nil && (denial != nil || !filter.IsZero()) {
 		w := pending{op: op, denial: denial, filter: filter, trace: s.trace}
 		if rule != nil {
-			w.rule = rule.ref
+			w.rule, w.detail = rule.ref, rule.detail()
 		}
 		d.wait(op.Object, w)
 		return nil
@@ -131,7 +124,7 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 		return denial
 	}
 	deny := func(reason string) *Decision {
-		return &Decision{Outcome: Forbidden, Detail: "Forbidden", Rule: rule.ref, Reason: name + ": " + reason}
+		return &Decision{Outcome: Forbidden, Detail: rule.detail(), Rule: rule.ref, Reason: name + ": " + reason}
 	}
 	// An allow that looks at the request may have decided by the thread of the path, which the run must then be of.
 	if !filter.IsZero() || len(stamp) > 0 || rule.allow != nil && !rule.allow.userOnly {
@@ -144,7 +137,7 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 		// The new object takes another one's metadata: what the filter asks and what the stamp would write must be
 		// there already.
 		if !filter.IsZero() || len(stamp) > 0 {
-			d.wait(op.Object, pending{op: op, rule: rule.ref, filter: filter, stamp: stamp, trace: s.trace})
+			d.wait(op.Object, pending{op: op, rule: rule.ref, detail: rule.detail(), filter: filter, stamp: stamp, trace: s.trace})
 		}
 		return nil
 	case op.Narrows:
@@ -161,7 +154,7 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 	case op.Unfilterable, op.Object.IsZero() && !op.Creates && !op.Fresh:
 		return deny("its filter cannot be enforced here")
 	}
-	w := pending{op: op, rule: rule.ref, filter: filter, trace: s.trace}
+	w := pending{op: op, rule: rule.ref, detail: rule.detail(), filter: filter, trace: s.trace}
 	if op.Creates || op.Fresh {
 		w.created = d.after(op)
 	}
@@ -181,19 +174,19 @@ func (r *rule) judge(s *scope, name string) *Decision {
 	lacks := lacking(s.user, r.require)
 	s.trace.required(r, lacks)
 	if len(lacks) > 0 {
-		return &Decision{Outcome: InsufficientScope, Detail: "Forbidden", Scopes: r.require, Reason: name + ": the token lacks a scope"}
+		return &Decision{Outcome: InsufficientScope, Detail: r.detail(), Scopes: r.require, Reason: name + ": the token lacks a scope"}
 	}
 	if r.allow != nil {
 		ok, err := r.allow.bool(s)
 		s.trace.allowed(r, ok, err)
 		if err != nil {
-			return &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": allow: " + fault(err)}
+			return &Decision{Outcome: Forbidden, Detail: r.detail(), Reason: name + ": allow: " + fault(err)}
 		}
 		if !ok {
 			if lacks := lacking(s.user, r.allow.scopes); len(lacks) > 0 {
-				return &Decision{Outcome: InsufficientScope, Detail: "Forbidden", Scopes: lacks, Reason: name + ": the token lacks a scope"}
+				return &Decision{Outcome: InsufficientScope, Detail: r.detail(), Scopes: lacks, Reason: name + ": the token lacks a scope"}
 			}
-			return &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: name + ": allow is false"}
+			return &Decision{Outcome: Forbidden, Detail: r.detail(), Reason: name + ": allow is false"}
 		}
 	}
 	if r.login != nil {
@@ -204,6 +197,45 @@ func (r *rule) judge(s *scope, name string) *Decision {
 		}
 	}
 	return nil
+}
+
+// detail is what the client reads where the rule denies.
+func (r *rule) detail() string {
+	if r.message != "" {
+		return r.message
+	}
+	return "Forbidden"
+}
+
+// bind evaluates filter and stamp. Where the rule's `unfiltered` is true there is no filter, and a stamp only for what the
+// request creates: whoever may touch everything does not become the owner of what he touches.
+func (r *rule) bind(s *scope, op *Operation, name string) (filter Filter, stamp []EditMember, lifted bool, denial *Decision) {
+	fail := func(where StepKind, err error) (Filter, []EditMember, bool, *Decision) {
+		return Filter{}, nil, false, &Decision{Outcome: Forbidden, Detail: r.detail(), Reason: name + ": " + string(where) + ": " + fault(err)}
+	}
+	var err error
+	if r.unfiltered != nil {
+		lifted, err = r.unfiltered.bool(s)
+		s.trace.lifted(r, lifted, err)
+		if err != nil {
+			return fail(StepUnfiltered, err)
+		}
+	}
+	if !lifted {
+		filter, err = r.filter.bind(s)
+		s.trace.bound(StepFilter, filter, nil, err)
+		if err != nil {
+			return fail(StepFilter, err)
+		}
+	} else if !op.Creates && !op.Inherits {
+		return Filter{}, nil, true, nil
+	}
+	stamp, err = r.bindStamp(s)
+	s.trace.bound(StepStamp, Filter{}, stamp, err)
+	if err != nil {
+		return fail(StepStamp, err)
+	}
+	return filter, stamp, lifted, nil
 }
 
 // lacking returns the scopes that the user's permissions do not hold.
@@ -398,7 +430,7 @@ func (w *pending) resolve(ref Ref, o Object) *Decision {
 		return w.denial
 	}
 	forbid := func(reason string) *Decision {
-		return &Decision{Outcome: Forbidden, Detail: "Forbidden", Rule: w.rule, Reason: op.Resource + ":" + op.Action + ": " + reason}
+		return &Decision{Outcome: Forbidden, Detail: w.detail, Rule: w.rule, Reason: op.Resource + ":" + op.Action + ": " + reason}
 	}
 	if w.exists {
 		if !o.Found {
@@ -459,7 +491,7 @@ func (p *Policy) identityHeaders(id *Identity) ([]Header, error) {
 		return memo.headers, memo.err
 	}
 	memo := &headerMemo{policy: p, headers: make([]Header, len(p.headers))}
-	s, size := &scope{user: id}, 0
+	s, size := &scope{user: id, names: p.names}, 0
 	for i, h := range p.headers {
 		text, err := h.value.string(s)
 		if err != nil && id.anonymous {

@@ -14,6 +14,8 @@ type Decision struct {
 	Edits   []Edit   // with Allow: what must change in the body
 	Headers []Header // with Allow: identity headers for the backend
 	Needs   []Ref    // with Undecided: what must be looked up before Resolve, without repeats
+	// Unfiltered are the operations, as resource:action, whose filter was not applied as their rule's `unfiltered` is true.
+	Unfiltered []string
 
 	pending []pending
 	shortOf *Decision // an Answer that holds if nothing pending denies
@@ -55,6 +57,7 @@ type pending struct {
 	need    int // index into Needs
 	op      *Operation
 	rule    RuleRef
+	detail  string    // what the client reads where the rule denies
 	denial  *Decision // what the rule said already; it holds unless the waiver applies
 	filter  Filter
 	stamp   []EditMember

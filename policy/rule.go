@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // rule is one compiled rule.
@@ -13,7 +15,10 @@ type rule struct {
 	allow   *expression // nil: true
 	login   *Login      // nil: any
 	filter  filterSource
-	stamp   []memberSource
+	// unfiltered lifts the filter; nil: never.
+	unfiltered *expression
+	stamp      []memberSource
+	message    string
 }
 
 // rules finds the one rule for an operation: the most specific, as LangGraph's @auth.on does.
@@ -102,6 +107,19 @@ func (c *compiler) compileRule(source RuleSource) (*rule, Problems) {
 		f, ps := c.compileFilter(*source.Filter)
 		r.filter, problems = f, append(problems, ps...)
 	}
+	if source.Unfiltered != nil {
+		e, ps := c.compile(*source.Unfiltered, wantBool, false)
+		r.unfiltered, problems = e, append(problems, ps...)
+		if source.Filter == nil {
+			problems = append(problems, Problem{Pos: source.Unfiltered.Pos, Found: "unfiltered without a filter", Want: "a filter that it lifts", Hint: "without a filter nothing is filtered"})
+		} else if strings.TrimSpace(source.Unfiltered.Text) == "true" {
+			problems = append(problems, Problem{Pos: source.Unfiltered.Pos, Found: "unfiltered: true, with which the filter is never applied", Want: "an expression that says who may go past the filter", Hint: "leave the filter out"})
+		}
+	}
+	if p := checkMessage(source.Message); p != nil {
+		problems = append(problems, *p)
+	}
+	r.message = source.Message.Text
 	if source.Stamp != nil {
 		if !source.Stamp.IsObject {
 			return r, append(problems, Problem{Pos: source.Stamp.Pos, Found: "stamp is not an object", Want: "names and values, such as {owner: user.identity}"})
@@ -115,6 +133,30 @@ func (c *compiler) compileRule(source RuleSource) (*rule, Problems) {
 		}
 	}
 	return r, problems
+}
+
+// maxMessage bounds a rule's message in bytes: it is one or two sentences.
+const maxMessage = 512
+
+// checkMessage demands plain text of one line. Clients show it to people and write it to logs: what moves the cursor, or
+// turns the direction of writing, could make it look like something else.
+func checkMessage(t Text) *Problem {
+	const want = "a sentence or two on one line"
+	if len(t.Text) > maxMessage {
+		return &Problem{Pos: t.Pos, Found: fmt.Sprintf("a message of %d bytes", len(t.Text)), Want: fmt.Sprintf("at most %d", maxMessage)}
+	}
+	if !utf8.ValidString(t.Text) {
+		return &Problem{Pos: t.Pos, Found: "a message that is not UTF-8", Want: want}
+	}
+	for _, c := range t.Text {
+		if unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c == '\u2028' || c == '\u2029' || c == '\ufeff' {
+			return &Problem{Pos: t.Pos, Found: fmt.Sprintf("a message with %U", c), Want: want}
+		}
+	}
+	if strings.TrimSpace(t.Text) != t.Text {
+		return &Problem{Pos: t.Pos, Found: "a message with white space at an end", Want: want}
+	}
+	return nil
 }
 
 // parseOn reads "*", "resource", "resource:action", "resource:*" or "*:action".

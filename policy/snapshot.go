@@ -33,6 +33,7 @@ type Policy struct {
 	hosts     []string
 	routes    routeTree
 	rules     *rules
+	names     *vocabulary
 	headers   []headerSource
 	keepEmpty bool   // the backend remembers headers: an empty one is sent
 	prefix    string // of every identity header
@@ -188,6 +189,8 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 		p.nobody = &Identity{anonymous: true, Permissions: []string{}, Claims: map[string]any{}}
 	}
 	events, problems := p.compileAPI(source.API, source.IdentityHeaders, presets)
+	c, ps := c.forPolicy(source)
+	p.names, problems = c.names, append(problems, ps...)
 	var warnings Problems
 	// Without a single event (the preset is unknown, say) every rule would be a problem of its own.
 	if len(events) > 0 || len(problems) == 0 {
@@ -234,6 +237,7 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 			Pos: source.Pos, Found: fmt.Sprintf("Shadow policy %q is checked, and strips its identity headers, but what it would decide is not recorded yet", p.Name),
 		})
 	}
+	warnings = append(warnings, c.names.unused(source)...)
 	slices.SortFunc(p.headers, func(a, b headerSource) int { return strings.Compare(a.name, b.name) })
 	return p, problems, warnings
 }

@@ -14,13 +14,15 @@ type Source struct {
 	Providers            []string
 	Shadow               bool
 	API                  APISource
-	ResourceURL          string    // the RFC 9728 document that challenges name; may be empty
-	PublicURL            string    // scheme, host and maybe a path prefix that clients see; empty: as Envoy sees them
-	ForwardedCertificate bool      // the client's certificate is in x-forwarded-client-cert, and nowhere else
-	Document             *Document // that Usher serves itself; nil: none
-	ForwardToken         bool      // leave the token for the backend
-	TokenFrom            TokenFrom // where the token is
-	Anonymous            bool      // a request without any token is decided too
+	ResourceURL          string      // the RFC 9728 document that challenges name; may be empty
+	PublicURL            string      // scheme, host and maybe a path prefix that clients see; empty: as Envoy sees them
+	ForwardedCertificate bool        // the client's certificate is in x-forwarded-client-cert, and nowhere else
+	Document             *Document   // that Usher serves itself; nil: none
+	ForwardToken         bool        // leave the token for the backend
+	TokenFrom            TokenFrom   // where the token is
+	Anonymous            bool        // a request without any token is decided too
+	Variables            []Member    // constants, as variables.NAME
+	Conditions           []Condition // as conditions.NAME
 	Rules                []RuleSource
 	IdentityHeaders      []HeaderSource
 }
@@ -71,7 +73,15 @@ type RuleSource struct {
 	Require []string // scopes that the permissions must hold
 	Login   Login    // what the login behind the token must have been
 	Filter  *Tree    // an object; nil: none
-	Stamp   *Tree    // an object of CEL expressions; nil: none
+	// Unfiltered is CEL, bool: where it is true the filter is not applied; nil: false.
+	Unfiltered *Text
+	Stamp      *Tree // an object of CEL expressions; nil: none
+	Message    Text  // what the client reads with a denial; empty: a text that says nothing
+}
+
+// Condition is a named CEL expression that gives a bool.
+type Condition struct {
+	Name, Value Text
 }
 
 // HeaderSource is one member of identityHeaders: a header name and the CEL expression of its value.

@@ -36,17 +36,19 @@ type StepKind string
 
 // The steps of an operation.
 const (
-	StepRequire  StepKind = "require"  // scopes
-	StepAllow    StepKind = "allow"    // the rule's expression
-	StepLogin    StepKind = "stepUp"   // the login behind the token
-	StepFilter   StepKind = "filter"   // its expressions, evaluated
-	StepStamp    StepKind = "stamp"    // its expressions, evaluated
-	StepNarrow   StepKind = "narrow"   // a search gets the filter
-	StepObject   StepKind = "object"   // a look-up's answer against the filter
-	StepCreated  StepKind = "created"  // the metadata that a new object will have against the filter
-	StepPatched  StepKind = "patched"  // the metadata that an updated object will have against the filter
-	StepRequired StepKind = "required" // an object that must exist beside
-	StepWaiver   StepKind = "waiver"   // an object that nobody is asked about
+	StepRequire StepKind = "require" // scopes
+	StepAllow   StepKind = "allow"   // the rule's expression
+	StepLogin   StepKind = "stepUp"  // the login behind the token
+	StepFilter  StepKind = "filter"  // its expressions, evaluated
+	// StepUnfiltered is the expression that lifts the filter, where it does or fails.
+	StepUnfiltered StepKind = "unfiltered"
+	StepStamp      StepKind = "stamp"    // its expressions, evaluated
+	StepNarrow     StepKind = "narrow"   // a search gets the filter
+	StepObject     StepKind = "object"   // a look-up's answer against the filter
+	StepCreated    StepKind = "created"  // the metadata that a new object will have against the filter
+	StepPatched    StepKind = "patched"  // the metadata that an updated object will have against the filter
+	StepRequired   StepKind = "required" // an object that must exist beside
+	StepWaiver     StepKind = "waiver"   // an object that nobody is asked about
 )
 
 // Step is one thing that a rule looked at, or did.
@@ -141,6 +143,18 @@ func (o *OperationTrace) allowed(r *rule, ok bool, err error) {
 		s.Detail = fault(err)
 	case !ok:
 		s.Detail = "false"
+	}
+	o.Steps = append(o.Steps, s)
+}
+
+// lifted records that the rule's filter is not applied, or that this cannot be told.
+func (o *OperationTrace) lifted(r *rule, yes bool, err error) {
+	if o == nil || !yes && err == nil {
+		return
+	}
+	s := Step{Kind: StepUnfiltered, OK: err == nil, Text: r.unfiltered.text}
+	if err != nil {
+		s.Detail = fault(err)
 	}
 	o.Steps = append(o.Steps, s)
 }

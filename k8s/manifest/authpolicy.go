@@ -50,6 +50,7 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 	if options, given := o.find("spec", "api", "langgraph"); given && s.API.Options == nil && !o.broken {
 		c.add(options.Pos, "found options of preset langgraph without that preset", "preset: langgraph", "")
 	}
+	s.Variables, s.Conditions = c.variables(o)
 	s.Rules = c.rules(o)
 	s.IdentityHeaders = c.identityHeaders(o)
 	if spec.CORS != nil {
@@ -203,6 +204,7 @@ func (c *compiler) rules(o *Object) []policy.RuleSource {
 			}
 		}
 		r.Require, r.Login = c.require(o, i), c.login(o, i)
+		r.Unfiltered, r.Message = c.unfiltered(o, i), c.message(o, i)
 		r.Filter, r.Stamp = c.tree(o, "filter", i), c.tree(o, "stamp", i)
 		if r.Filter != nil && !backend {
 			backend = true // once is enough

@@ -53,6 +53,11 @@ type AuthPolicySpec struct {
 	Assertion *Assertion `json:"assertion,omitempty"`
 	// ForwardToken leaves the Authorization header for the backend. Default false: the backend gets identity headers.
 	ForwardToken bool `json:"forwardToken,omitempty"`
+	// Variables are constants for the rules' expressions: variables.NAME is a text, a number, a boolean, a list or an object.
+	Variables map[string]any `json:"variables,omitempty"`
+	// Conditions are CEL expressions that give a bool, for the rules' expressions and for each other: conditions.NAME. Each is
+	// evaluated when it is first needed, and then at most once for an operation.
+	Conditions map[string]string `json:"conditions,omitempty"`
 	// Rules: the most specific one applies, and only that. An operation without a rule is denied.
 	Rules []Rule `json:"rules,omitempty"`
 	// IdentityHeaders are request headers for the backend: name and CEL expression. Client copies are removed always.
@@ -120,6 +125,11 @@ type Rule struct {
 	// Filter selects the objects that the operation may touch, by their metadata: members are CEL expressions, or
 	// $eq, $contains, $or and $and.
 	Filter map[string]any `json:"filter,omitempty"`
+	// Unfiltered is a CEL expression: where it is true the filter is not applied, which the decision record says. The stamp
+	// is then written only to what the request creates, so that an object that exists keeps its owner.
+	Unfiltered string `json:"unfiltered,omitempty"`
+	// Message is what the client reads where the rule denies (403). An object that is not the caller's is 404 all the same.
+	Message string `json:"message,omitempty"`
 	// Stamp is written into the metadata of what is created or updated: members are CEL expressions.
 	Stamp map[string]any `json:"stamp,omitempty"`
 }

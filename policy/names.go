@@ -1,0 +1,214 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// What a policy names for its own expressions: variables are constants, conditions are expressions.
+
+const (
+	variablePrefix  = "variables."
+	conditionPrefix = "conditions."
+)
+
+// condition is a named expression that gives a bool.
+type condition struct {
+	name  string
+	index int         // of the memo in a scope
+	value *expression // nil if it does not compile
+	uses  []string    // the conditions that it names
+}
+
+// vocabulary is the variables and conditions of one policy. Once compiled it does not change, and is safe for concurrent use.
+type vocabulary struct {
+	variables  map[string]Tree
+	conditions map[string]*condition
+	list       []*condition    // by index
+	values     constants       // by full name: what is no literal in an expression
+	used       map[string]bool // full names, at load only
+}
+
+// celWords are the words that CEL keeps to itself, so that they cannot stand after a dot (CEL specification, "Syntax").
+var celWords = []string{
+	"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop", "package",
+	"namespace", "null", "return", "true", "var", "void", "while",
+}
+
+// checkName demands a name that can stand after `variables.` or `conditions.`.
+func checkName(what string, name Text) *Problem {
+	const want = "letters, digits and underscores, not first a digit"
+	switch {
+	case slices.Contains(celWords, name.Text):
+		return &Problem{Pos: name.Pos, Found: fmt.Sprintf("%s %q, which is a word of CEL's own", what, name.Text), Want: "another name"}
+	case isName(name.Text):
+		return nil
+	}
+	p := &Problem{Pos: name.Pos, Found: fmt.Sprintf("%s %q", what, name.Text), Want: want}
+	for _, c := range name.Text {
+		if c >= 0x80 {
+			p.Hint = fmt.Sprintf("%q is %U: a letter of another alphabet can look like a Latin one", string(c), c)
+			break
+		}
+	}
+	if strings.Contains(name.Text, "-") {
+		p.Hint = "a hyphen is a minus sign to CEL; write an underscore"
+	}
+	return p
+}
+
+// forPolicy returns the compiler of one policy's expressions, which sees its variables and conditions.
+func (c *compiler) forPolicy(source Source) (*compiler, Problems) {
+	n := &vocabulary{variables: map[string]Tree{}, conditions: map[string]*condition{}, used: map[string]bool{}}
+	out := &compiler{env: c.env, names: n}
+	if len(source.Variables) == 0 && len(source.Conditions) == 0 {
+		return out, nil
+	}
+	var problems Problems
+	for _, m := range source.Variables {
+		if p := checkName("variable", m.Name); p != nil {
+			problems = append(problems, *p)
+			continue
+		}
+		if m.Value.IsNull {
+			problems = append(problems, Problem{Pos: m.Value.Pos, Found: fmt.Sprintf("variable %q without a value", m.Name.Text), Want: "a text, a number, true, false, a list or an object"})
+		}
+		n.variables[m.Name.Text] = m.Value
+	}
+	texts := map[string]Text{}
+	for _, s := range source.Conditions {
+		if p := checkName("condition", s.Name); p != nil {
+			problems = append(problems, *p)
+			continue
+		}
+		k := &condition{name: s.Name.Text, index: len(n.list)}
+		n.conditions[k.name], texts[k.name] = k, s.Value
+		n.list = append(n.list, k)
+	}
+	if err := out.declare(); err != nil {
+		return out, append(problems, Problem{Pos: source.Pos, Found: "variables and conditions cannot be declared: " + err.Error()})
+	}
+	return out, append(problems, out.compileConditions(texts)...)
+}
+
+// compileConditions compiles each condition after those that it uses.
+func (c *compiler) compileConditions(texts map[string]Text) Problems {
+	n := c.names
+	for _, k := range n.list {
+		k.uses = c.conditionsIn(texts[k.name])
+	}
+	var problems Problems
+	const visiting, done = 1, 2
+	state := map[string]int{}
+	var path []string
+	var visit func(k *condition)
+	visit = func(k *condition) {
+		switch state[k.name] {
+		case done:
+			return
+		case visiting:
+			cycle := append(slices.Clone(path[slices.Index(path, k.name):]), k.name)
+			problems = append(problems, Problem{
+				Pos: texts[k.name].Pos, Found: fmt.Sprintf("condition %q depends on itself: %s", k.name, strings.Join(cycle, " -> ")),
+				Want: "conditions that do not need themselves",
+			})
+			return
+		}
+		state[k.name], path = visiting, append(path, k.name)
+		for _, name := range k.uses {
+			if next := n.conditions[name]; next != nil {
+				visit(next)
+			}
+		}
+		state[k.name], path = done, path[:len(path)-1]
+		e, ps := c.compile(texts[k.name], wantBool, false)
+		k.value, problems = e, append(problems, ps...)
+	}
+	for _, k := range n.list {
+		visit(k)
+	}
+	clear(n.used) // by a rule is what counts
+	return problems
+}
+
+// unused warns of what no rule and no identity header needs, not even by way of another condition.
+func (n *vocabulary) unused(source Source) Problems {
+	var warnings Problems
+	reached := map[string]bool{}
+	var reach func(string)
+	reach = func(full string) {
+		if reached[full] {
+			return
+		}
+		reached[full] = true
+		name, isCondition := strings.CutPrefix(full, conditionPrefix)
+		if k := n.conditions[name]; isCondition && k != nil && k.value != nil {
+			for _, other := range k.value.names {
+				reach(other)
+			}
+		}
+	}
+	for full := range n.used {
+		reach(full)
+	}
+	for _, m := range source.Variables {
+		if !reached[variablePrefix+m.Name.Text] {
+			warnings = append(warnings, Problem{Pos: m.Name.Pos, Found: fmt.Sprintf("variable %q is used by no rule", m.Name.Text)})
+		}
+	}
+	for _, s := range source.Conditions {
+		if !reached[conditionPrefix+s.Name.Text] {
+			warnings = append(warnings, Problem{Pos: s.Name.Pos, Found: fmt.Sprintf("condition %q is used by no rule", s.Name.Text)})
+		}
+	}
+	return warnings
+}
+
+// lookUp checks `variables.NAME` or `conditions.NAME` in an expression.
+func (n *vocabulary) lookUp(kind, name string, pos Position) *Problem {
+	what := strings.TrimSuffix(kind, "s")
+	var known []string
+	ok := false
+	if kind == "variables" {
+		known = names(n.variables)
+		_, ok = n.variables[name]
+	} else {
+		known = names(n.conditions)
+		_, ok = n.conditions[name]
+	}
+	if ok {
+		n.used[kind+"."+name] = true
+		return nil
+	}
+	p := &Problem{Pos: pos, Found: fmt.Sprintf("unknown %s %q", what, name), Want: oneOf(known), Hint: DidYouMean(name, known)}
+	switch {
+	case len(known) == 0:
+		p.Want = fmt.Sprintf("a name of spec.%s, which has none", kind)
+	case len(known) > 20:
+		p.Want = fmt.Sprintf("one of the %d names of spec.%s", len(known), kind)
+	}
+	if _, other := n.conditions[name]; other && kind == "variables" {
+		p.Hint = "it is a condition: write conditions." + name
+	}
+	if _, other := n.variables[name]; other && kind == "conditions" {
+		p.Hint = "it is a variable: write variables." + name
+	}
+	return p
+}
+
+// member finds the member of a variable that is an object; known is false where that cannot be told at load.
+func (n *vocabulary) member(variable string, path []string) (missing string, object Tree, known bool) {
+	t, ok := n.variables[variable]
+	for _, name := range path {
+		if !ok || !t.IsObject {
+			return "", Tree{}, false
+		}
+		i := slices.IndexFunc(t.Members, func(m Member) bool { return m.Name.Text == name })
+		if i < 0 {
+			return name, t, true
+		}
+		t = t.Members[i].Value
+	}
+	return "", Tree{}, false
+}
