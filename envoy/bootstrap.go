@@ -53,6 +53,7 @@ type bootstrap struct {
 	Admin              *address
 	TLS                *TLS
 	ClientCertificates bool
+	Proxies            []san // who alone may connect, and speak for client certificates
 	TrustedHops        uint32
 	MaxRequestBytes    uint32
 	SentBytes          uint32 // of a body, at most: one more than MaxRequestBytes
@@ -113,6 +114,7 @@ func newBootstrap(policies []v1alpha1.AuthPolicy, o Options) (*bootstrap, error)
 		}
 	}
 	problems = append(problems, b.addPolicies(policies, o)...)
+	problems = append(problems, b.addProxies(policies, o)...)
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
@@ -129,10 +131,6 @@ func (b *bootstrap) addPolicies(policies []v1alpha1.AuthPolicy, o Options) (prob
 		}
 		problem := func(format string, a ...any) {
 			problems = append(problems, fmt.Errorf("policy %q: %w", policyName(&p), fmt.Errorf(format, a...)))
-		}
-		if p.Spec.ClientCertificate != nil {
-			// What is generated here drops or replaces the header, so that no bound token would be accepted.
-			problem("clientCertificate needs an Envoy that trusts the x-forwarded-client-cert of the proxy before it, which is not generated: write forward_client_cert_details: FORWARD_ONLY by hand")
 		}
 		v := virtualHost{Name: policyName(&p), NoBody: p.Spec.API.Preset == "", WebSocket: webSocket(&p.Spec.API)}
 		for _, host := range p.Spec.Hosts {

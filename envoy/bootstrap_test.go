@@ -103,6 +103,18 @@ var cases = []struct {
 			TLS: &envoy.TLS{CertificateFile: "/etc/envoy/tls.crt", KeyFile: "/etc/envoy/tls.key"},
 		},
 	},
+	{
+		"behind_a_proxy_that_forwards_certificates",
+		[]v1alpha1.AuthPolicy{policy("agents", forwardedCertificate), policy("watcher", shadow)},
+		envoy.Options{
+			TLS:            &envoy.TLS{CertificateFile: "/etc/envoy/tls.crt", KeyFile: "/etc/envoy/tls.key", ClientCAFile: "/etc/envoy/proxies.pem"},
+			TrustedProxies: []string{"spiffe://mesh.example.com/edge", "edge.example.com"}, TrustedHops: 1,
+		},
+	},
+}
+
+func forwardedCertificate(s *v1alpha1.AuthPolicySpec) {
+	s.ClientCertificate = &v1alpha1.ClientCertificate{ForwardedHeader: "x-forwarded-client-cert"}
 }
 
 func TestBootstrap(t *testing.T) {
@@ -204,12 +216,10 @@ func TestBootstrapSaysEverythingThatIsWrongAtOnce(t *testing.T) {
 		policy("g", withCORS(v1alpha1.CORS{AllowOrigins: []string{"https://x.example"}, AllowHeaders: []string{"*"}})),
 		policy("h", withCORS(v1alpha1.CORS{})),
 		policy("i", withBackend("http://user:secret@x")),
-		policy("j", func(s *v1alpha1.AuthPolicySpec) {
-			s.ClientCertificate = &v1alpha1.ClientCertificate{ForwardedHeader: "x-forwarded-client-cert"}
-		}),
+		policy("j", forwardedCertificate),
 	}, envoy.Options{
 		ListenAddress: "example.com:80", UsherAddress: "unix://run", AdminAddress: "9901", MaxRequestBytes: 1 << 30,
-		CheckTimeout: -time.Second, TLS: &envoy.TLS{},
+		CheckTimeout: -time.Second, TLS: &envoy.TLS{}, TrustedProxies: []string{"*.example.com"},
 	})
 	if err == nil {
 		t.Fatal("no error")
@@ -217,7 +227,8 @@ func TestBootstrapSaysEverythingThatIsWrongAtOnce(t *testing.T) {
 	for _, want := range []string{
 		`"a b"`, `"*.*"`, `"-a.example"`, `"[::1"`, `"X.example.com" is guarded by policy "a"`, `"*" is guarded by policy "a"`, `"ftp://x"`,
 		`"http://x/path"`, `policy "d": no spec.backend.url`, `policy "e": spec.cors.allowOrigins: "*"`, `policy "f"`, `policy "g"`, `policy "h"`,
-		`policy "i"`, `policy "j": clientCertificate`, `listen address "example.com:80"`, `"unix://run"`, `"9901"`, "largest request body", "check timeout", "TLS",
+		`policy "i"`, `policy "j": clientCertificate needs to know the proxies`,
+		`policy "c" has no clientCertificate, and policy "j" has it`, `trusted proxy "*.example.com"`, `listen address "example.com:80"`, `"unix://run"`, `"9901"`, "largest request body", "check timeout", "TLS",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error lacks %s:\n%v", want, err)
@@ -225,5 +236,43 @@ func TestBootstrapSaysEverythingThatIsWrongAtOnce(t *testing.T) {
 	}
 	if _, err := envoy.Bootstrap([]v1alpha1.AuthPolicy{policy("s", shadow)}, envoy.Options{}); err == nil {
 		t.Error("a bootstrap without a virtual host is no error")
+	}
+}
+
+func TestAForwardedCertificateNeedsAProxyThatIsKnown(t *testing.T) {
+	known := envoy.Options{
+		TLS:            &envoy.TLS{CertificateFile: "/c", KeyFile: "/k", ClientCAFile: "/p"},
+		TrustedProxies: []string{"spiffe://mesh.example.com/edge"},
+	}
+	with := func(change func(*envoy.Options)) envoy.Options {
+		o, tls := known, *known.TLS
+		o.TLS = &tls
+		change(&o)
+		return o
+	}
+	for name, c := range map[string]struct {
+		options  envoy.Options
+		policies []v1alpha1.AuthPolicy
+		want     string // of the error; empty: none
+	}{
+		"known":                {known, nil, ""},
+		"in the clear":         {with(func(o *envoy.Options) { o.TLS = nil }), nil, "--tls-client-ca-file"},
+		"without an authority": {with(func(o *envoy.Options) { o.TLS.ClientCAFile = "" }), nil, "--tls-client-ca-file"},
+		"without a name":       {with(func(o *envoy.Options) { o.TrustedProxies = nil }), nil, "--trusted-proxy-san"},
+		"any name":             {with(func(o *envoy.Options) { o.TrustedProxies = []string{"*"} }), nil, `trusted proxy "*"`},
+		"an empty name":        {with(func(o *envoy.Options) { o.TrustedProxies = []string{""} }), nil, `trusted proxy ""`},
+		"a pattern of a URI":   {with(func(o *envoy.Options) { o.TrustedProxies = []string{"spiffe://mesh.example.com/*"} }), nil, "trusted proxy"},
+		"a policy beside it that takes the connection's": {known, []v1alpha1.AuthPolicy{policy("other")}, `policy "other" has no clientCertificate`},
+		"a Shadow policy beside it":                      {known, []v1alpha1.AuthPolicy{policy("other", shadow)}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := envoy.Bootstrap(append([]v1alpha1.AuthPolicy{policy("agents", forwardedCertificate)}, c.policies...), c.options)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+	if _, err := envoy.Bootstrap([]v1alpha1.AuthPolicy{policy("agents")}, known); err == nil || !strings.Contains(err.Error(), "trusted proxies") {
+		t.Errorf("proxies that nobody believes: %v", err)
 	}
 }

@@ -35,6 +35,10 @@ type Options struct {
 	TrustedHops uint32
 	// TLS of the listener. Nil means none.
 	TLS *TLS
+	// TrustedProxies are the names, each a URI such as spiffe://mesh/edge or a DNS name, of which a proxy in front must have
+	// one in its certificate to be believed what it says about client certificates. They are for policies with
+	// clientCertificate, which need them: nobody else can connect then.
+	TrustedProxies []string
 }
 
 // TLS names PEM files, as Envoy's own machine names them.
@@ -58,6 +62,24 @@ const (
 	// maxRequestBytes keeps Envoy's buffers for one request in bounds, and the sums below within 32 bits.
 	maxRequestBytes = 256 << 20
 )
+
+// san is a subject alternative name that a certificate must have.
+type san struct {
+	Type string // DNS or URI
+	Name string
+}
+
+// parseSAN takes exact names only: a pattern is how somebody else's certificate gets in.
+func parseSAN(text string) (san, error) {
+	if isName(text) {
+		return san{"DNS", text}, nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(text, "* ") {
+		return san{}, errors.New("expected a URI such as spiffe://mesh.example.com/edge, or a DNS name without wildcard")
+	}
+	return san{"URI", text}, nil
+}
 
 // address is an IP and a port where Envoy listens.
 type address struct {

@@ -137,6 +137,26 @@ func TestSettingsFollowTheOptions(t *testing.T) {
 	}
 }
 
+func TestNobodyButTheNamedProxiesConnectsWhereTheyForwardCertificates(t *testing.T) {
+	c := cases[3]
+	tree := treeOf(t, c.policies, c.options)
+	const tls = "static_resources.listeners.0.filter_chains.0.transport_socket.typed_config."
+	for at, want := range map[string]string{
+		manager + "forward_client_cert_details":                                     "FORWARD_ONLY",
+		manager + "set_current_client_cert_details":                                 "<nil>", // nothing is added to what the proxy says
+		tls + "require_client_certificate":                                          "true",
+		tls + "common_tls_context.validation_context.trusted_ca.filename":           "/etc/envoy/proxies.pem",
+		tls + "common_tls_context.validation_context.match_typed_subject_alt_names": "[map[matcher:map[exact:spiffe://mesh.example.com/edge] san_type:URI] map[matcher:map[exact:edge.example.com] san_type:DNS]]",
+	} {
+		if got := fmt.Sprint(find(tree, at)); got != want {
+			t.Errorf("%s: got %s, want %s", at, got, want)
+		}
+	}
+	if chains := find(tree, "static_resources.listeners.0.filter_chains.1"); chains != nil {
+		t.Errorf("another way in: %v", chains)
+	}
+}
+
 func treeOf(t *testing.T, policies []v1alpha1.AuthPolicy, o envoy.Options) any {
 	t.Helper()
 	text, err := envoy.Bootstrap(policies, o)

@@ -41,7 +41,8 @@ func newEnvoy(t *terminal) *cobra.Command {
 	f.Uint32Var(&o.TrustedHops, "trusted-hops", 0, "own proxies in front whose x-forwarded-for is believed")
 	f.StringVar(&tls.CertificateFile, "tls-certificate-file", "", "certificate of the listener, on Envoy's machine (default no TLS)")
 	f.StringVar(&tls.KeyFile, "tls-key-file", "", "its key")
-	f.StringVar(&tls.ClientCAFile, "tls-client-ca-file", "", "certificates that client certificates are verified against")
+	f.StringVar(&tls.ClientCAFile, "tls-client-ca-file", "", "certificates that client certificates are verified against; with --trusted-proxy-san, those of the proxies")
+	f.StringArrayVar(&o.TrustedProxies, "trusted-proxy-san", nil, "URI or DNS name in the certificate of a proxy in front, for policies with clientCertificate; nobody else can then connect (may be repeated)")
 	c.RunE = func(*cobra.Command, []string) error {
 		if *config == "" {
 			return errors.New("envoy: --config is missing")
