@@ -23,18 +23,19 @@ var arrows = map[string][]string{
 	"policy/langgraph":    {"policy"},
 	"policy/policytest":   {"policy"},
 	"envoy/edit":          {"policy"},
-	"extauthz/token":      {"policy"},
+	"extauthz/signing":    {},
+	"extauthz/token":      {"policy", "extauthz/signing"},
 	"extauthz/lookup":     {"policy"},
 	"extauthz/revocation": {"policy"},
 	"extauthz":            {"extauthz/token", "extauthz/lookup", "extauthz/revocation", "envoy/edit", "policy"},
 	"k8s/api/v1alpha1":    {},
-	"k8s/manifest":        {"k8s/api/v1alpha1", "policy", "extauthz/token", "extauthz/lookup"},
+	"k8s/manifest":        {"k8s/api/v1alpha1", "policy", "extauthz/token", "extauthz/lookup", "extauthz/signing"},
 	"k8s/watch":           {"k8s/manifest", "k8s/api/v1alpha1", "policy", "extauthz/token", "extauthz/lookup"},
 	"envoy":               {"k8s/api/v1alpha1"},
 	"cmd/usher":           {"..."},
 	"extauthz/attacktest": {"..."}, // only tests import it
 	"envoy/e2e/...":       {"..."}, // a module of its own, and no part of the product
-	"extauthz/token/...":  {"extauthz/token", "policy"},
+	"extauthz/token/...":  {"extauthz/token", "extauthz/signing", "policy"},
 	"extauthz/lookup/...": {"extauthz/lookup", "policy"},
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 type oauth struct {
 	provider *stack.OAuth
 	gate     *stack.Gate
+	backend  string // its URL
 }
 
 // The hosts of oauthManifests.
@@ -77,6 +80,46 @@ spec:
   identityHeaders: {x-user-id: user.identity}
 `
 
+// clientKeySecret has the private key of client rs-jwt for CLIENTKEY, as a JWK.
+const clientKeySecret = `
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: client-key}
+stringData: {privateKey: 'CLIENTKEY'}
+`
+
+// clientKey is the private key of client rs-jwt, which the provider made.
+func (o *oauth) clientKey(ctx context.Context, t *testing.T) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.provider.Issuer+"/test/client-key", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := oauthClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("the provider's client key: %v %s", err, res.Status)
+	}
+	return string(b)
+}
+
+// rewrite replaces a manifest as a whole.
+func rewrite(t *testing.T, name, text string) {
+	t.Helper()
+	next := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".next")
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, name); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // startOAuth starts a provider and a gate before a backend that answers with the user's name. Each test has its own: none
 // sees another's keys, or its tokens in a cache.
 func startOAuth(ctx context.Context, t *testing.T, name string, manifests string, envoyArgs ...string) *oauth {
@@ -90,7 +133,10 @@ func startOAuth(ctx context.Context, t *testing.T, name string, manifests string
 		t.Fatal(err)
 	}
 	t.Cleanup(provider.Stop)
-	o := &oauth{provider: provider}
+	o := &oauth{provider: provider, backend: backend.URL}
+	if strings.Contains(manifests, "CLIENTKEY") {
+		manifests = strings.Replace(manifests, "CLIENTKEY", o.clientKey(ctx, t), 1)
+	}
 	text := strings.NewReplacer("ISSUER", provider.Issuer, "BACKEND", backend.URL).Replace(manifests)
 	o.gate, err = parts.NewGateAs(ctx, "oauth-"+name, stack.GateOptions{
 		Manifests: text,
@@ -185,7 +231,12 @@ func (o *oauth) me(ctx context.Context, host, token string) (reply, error) {
 }
 
 func askMe(ctx context.Context, c *http.Client, base, host string, header http.Header) (reply, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/me", nil)
+	return askAt(ctx, c, base, "/me", host, header)
+}
+
+// askAt gets a path; an empty host is the URL's own.
+func askAt(ctx context.Context, c *http.Client, base, path, host string, header http.Header) (reply, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
 	if err != nil {
 		return reply{}, err
 	}

@@ -1,6 +1,12 @@
 package e2e_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"net/http"
 	"net/url"
 	"os"
@@ -33,10 +39,11 @@ func TestAnOpaqueTokenIsAskedAboutAndRefusedOnceTheProviderRevokedIt(t *testing.
 	for method, is := range map[string]string{
 		"client_secret_basic": byBasic,
 		"client_secret_post":  "clientID: rs-post, clientAuthMethod: client_secret_post, clientSecretRef: {name: client, key: post}",
+		"private_key_jwt":     "clientID: rs-jwt, clientAuthMethod: private_key_jwt, privateKeyRef: {name: client-key}",
 	} {
 		t.Run(method, func(t *testing.T) {
 			ctx := begin(t)
-			o := startOAuth(ctx, t, method, strings.Replace(oauthManifests, byBasic, is, 1))
+			o := startOAuth(ctx, t, method, strings.Replace(oauthManifests, byBasic, is, 1)+clientKeySecret)
 			token := o.token(ctx, t, "opaque", "machine", nil)
 			ask := func() (reply, error) { return o.me(ctx, opaqueHost, token) }
 			until(ctx, t, http.StatusOK, ask, http.StatusServiceUnavailable)
@@ -46,6 +53,45 @@ func TestAnOpaqueTokenIsAskedAboutAndRefusedOnceTheProviderRevokedIt(t *testing.
 			t.Logf("refused after %v, answers are good for 1s", time.Since(begin).Round(time.Millisecond))
 		})
 	}
+	t.Run("private_key_jwt: another key is 503, and the right one counts as soon as the file has it", func(t *testing.T) {
+		ctx := begin(t)
+		o := startOAuth(ctx, t, "wrong-key", strings.Replace(oauthManifests, byBasic, "clientID: rs-jwt, clientAuthMethod: private_key_jwt, privateKeyRef: {name: client-key}", 1)+clientKeySecret)
+		text, err := os.ReadFile(o.gate.Manifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := o.token(ctx, t, "opaque", "machine", nil)
+		ask := func() (reply, error) { return o.me(ctx, opaqueHost, token) }
+		until(ctx, t, http.StatusOK, ask, http.StatusServiceUnavailable)
+		// The name that finds the key at the provider stays, and the key is another one.
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+		quoted, err := json.Marshal(string(block))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := strings.Replace(oauthManifests, byBasic, "clientID: rs-jwt, clientAuthMethod: private_key_jwt, privateKeyRef: {name: client-key}", 1) +
+			"---\napiVersion: v1\nkind: Secret\nmetadata: {name: client-key}\nstringData: {privateKey: " + string(quoted) + "}\n"
+		other = strings.NewReplacer("ISSUER", o.provider.Issuer, "BACKEND", o.backend).Replace(other)
+		rewrite(t, o.gate.Manifest, other)
+		until(ctx, t, http.StatusServiceUnavailable, ask, http.StatusOK)
+		ready, err := askAt(ctx, oauthClient, o.gate.UsherAdmin, "/readyz", "", nil)
+		if err != nil || !strings.Contains(ready.body, "401 invalid_client: the client id is wrong, or the provider has another key for it") {
+			t.Errorf("/readyz does not say what is wrong: %v %s", err, ready.body)
+		}
+		rewrite(t, o.gate.Manifest, string(text))
+		until(ctx, t, http.StatusOK, ask, http.StatusServiceUnavailable)
+		if strings.Contains(o.gate.Usher.Log(), token) {
+			t.Error("the log has the token")
+		}
+	})
 	t.Run("with a wrong secret it is 503, as the fault is not the client's", func(t *testing.T) {
 		ctx := begin(t)
 		o := startOAuth(ctx, t, "wrong-secret", strings.Replace(oauthManifests, "clientSecret: rs-basic-secret", "clientSecret: rs-basic-wrong", 1))

@@ -15,7 +15,7 @@ func NewIntrospector(c Config) (*Asker, error) {
 	if c.Introspection == nil {
 		return nil, fmt.Errorf("provider %q: no introspection", c.Name)
 	}
-	auth, err := newClientAuth(c.Introspection)
+	auth, err := newClientAuth(c.Introspection, c.Issuer, c.Now)
 	if err != nil {
 		return nil, fmt.Errorf("provider %q: introspection: %w", c.Name, err)
 	}
@@ -31,7 +31,9 @@ type introspection struct {
 // request posts the token (RFC 7662, section 2.1).
 func (e *introspection) request(ctx context.Context, token string) (*http.Request, error) {
 	form := url.Values{"token": {token}, "token_type_hint": {"access_token"}}
-	e.auth.form(form)
+	if err := e.auth.form(form); err != nil {
+		return nil, err
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.address, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, errors.New("the request cannot be made")
@@ -47,7 +49,7 @@ func (e *introspection) request(ctx context.Context, token string) (*http.Reques
 func (e *introspection) read(status int, header http.Header, body []byte) (map[string]any, error) {
 	switch {
 	case status == http.StatusUnauthorized || errorCode(body) == "invalid_client":
-		return nil, statusError(status, body, "the client id or secret is wrong")
+		return nil, statusError(status, body, e.auth.wrong())
 	case status == http.StatusForbidden:
 		return nil, statusError(status, body, "the client may not introspect")
 	case status != http.StatusOK:

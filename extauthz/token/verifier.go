@@ -105,6 +105,8 @@ type Introspection struct {
 	Endpoint, ClientID string
 	Method             string        // of client authentication; empty: client_secret_basic
 	ClientSecret       string        // for client_secret_basic and client_secret_post
+	PrivateKey         []byte        // for private_key_jwt, as JWK or PEM: see signing.Parse
+	AssertionAudience  string        // for private_key_jwt, the `aud` of client assertions; empty: the provider's issuer
 	CacheFor           time.Duration // how long an active answer is good; 0: 30 s
 }
 

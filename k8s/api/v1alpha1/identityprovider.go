@@ -89,10 +89,17 @@ type Introspection struct {
 	Endpoint string `json:"endpoint"`
 	// ClientID is Usher's client at the provider.
 	ClientID string `json:"clientID"`
-	// ClientAuthMethod is client_secret_basic (the default) or client_secret_post, as OpenID Connect Core, section 9, names
-	// them.
+	// ClientAuthMethod is client_secret_basic (the default), client_secret_post or private_key_jwt, as OpenID Connect Core,
+	// section 9, names them.
 	ClientAuthMethod string `json:"clientAuthMethod,omitempty"`
-	// ClientSecretRef names the Secret that holds the client's secret. Its default key is "clientSecret".
+	// PrivateKeyRef names the Secret that holds the client's private key for private_key_jwt, as JWK or PEM: EC P-256 (ES256),
+	// Ed25519 (EdDSA) or RSA (RS256, or PS256 where the JWK's alg says so). Its default key is "privateKey".
+	PrivateKeyRef *SecretKeyRef `json:"privateKeyRef,omitempty"`
+	// ClientAssertionAudience is the aud of the assertions of private_key_jwt, for a provider that does not take its issuer
+	// there, such as Okta, which wants the endpoint's URL. Default: the issuer.
+	ClientAssertionAudience string `json:"clientAssertionAudience,omitempty"`
+	// ClientSecretRef names the Secret that holds the client's secret for the other methods. Its default key is
+	// "clientSecret".
 	ClientSecretRef *SecretKeyRef `json:"clientSecretRef,omitempty"`
 	// CacheFor is how long an active answer is good, never past exp. Default 30s.
 	CacheFor *metav1.Duration `json:"cacheFor,omitempty"`
