@@ -29,6 +29,22 @@ type record struct {
 	latency    time.Duration
 
 	explain *Explanation // nil: nobody asks why
+	trial   *trial       // of a Shadow policy; nil: this is the decision
+
+	// What a Shadow policy is compared with.
+	identity *policy.Identity
+	refused  error // why there is no identity
+	needs    []policy.Ref
+	found    []policy.Object // of needs
+	headers  []policy.Header
+	edits    []policy.Edit
+}
+
+// fail makes the answer to an error, and notes why.
+func (r *record) fail(err error) answer {
+	a, reason := refusal(err)
+	r.reason = reason
+	return a
 }
 
 // write logs the record: info for what a client did, error for our own faults and what we could not ask.
@@ -37,7 +53,11 @@ func (r *record) write(log *zap.Logger) {
 	if r.outcome == policy.Undecided || r.outcome == policy.Unavailable {
 		level = zapcore.ErrorLevel
 	}
-	entry := log.Check(level, "decision")
+	message := "decision"
+	if r.trial != nil {
+		level, message = zapcore.InfoLevel, "shadow decision"
+	}
+	entry := log.Check(level, message)
 	if entry == nil {
 		return
 	}
@@ -49,6 +69,14 @@ func (r *record) MarshalLogObject(out zapcore.ObjectEncoder) error {
 	out.AddString("outcome", r.outcome.String())
 	out.AddInt("status", r.status)
 	out.AddString("policy", r.policy)
+	if r.trial != nil {
+		out.AddString("difference", string(r.trial.difference))
+		out.AddString("enforced_policy", r.trial.enforced.policy)
+		out.AddString("enforced_outcome", r.trial.enforced.outcome.String())
+		if rule := r.trial.enforced.rule.On; rule != "" {
+			out.AddString("enforced_rule", rule)
+		}
+	}
 	out.AddString("route", r.route)
 	out.AddString("host", r.host)
 	out.AddString("method", r.method)

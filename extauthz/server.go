@@ -70,6 +70,8 @@ type Server struct {
 	large  *semaphore.Weighted
 	panics atomic.Uint64
 	checks [16]atomic.Uint64 // by outcome
+
+	shadows shadows
 }
 
 // New returns a server without a State.
@@ -117,10 +119,7 @@ func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (respons
 		}
 		rec.outcome = a.outcome
 		s.checks[a.outcome].Add(1)
-		code, _ := status(a.outcome)
-		if rec.status = int(code); a.outcome == policy.Allow {
-			rec.status = 200
-		}
+		rec.status = httpStatus(a.outcome)
 		rec.latency = time.Since(rec.start)
 		rec.write(s.log)
 	}()
@@ -128,37 +127,46 @@ func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (respons
 	return a.encode(), nil
 }
 
-// decide takes the request its one way.
+// decide takes the request its one way: here to the policy that guards its host, and then by judge.
 func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *record) answer {
-	var r request
-	fail := func(p *policy.Policy, err error) answer {
-		a, reason := refusal(err)
-		a.challengedBy(p, &r)
-		rec.reason = reason
-		return a
-	}
 	state := s.state.Load()
 	if state == nil {
-		return fail(nil, &policy.Refusal{Outcome: policy.Unavailable, Detail: "Not ready.", Err: errors.New("no policies yet")})
+		return rec.fail(&policy.Refusal{Outcome: policy.Unavailable, Detail: "Not ready.", Err: errors.New("no policies yet")})
 	}
 	why := rec.explain
-	var err error
-	r, err = decode(check)
+	r, err := decode(check)
 	rec.host, rec.method = r.host, r.method
 	rec.requestID = r.headers.requestID
 	why.decoded(&r)
 	if err != nil {
-		return fail(nil, err)
+		return rec.fail(err)
 	}
 
 	why.at(StageMatch)
+	var a answer
 	p := state.Policies.Match(r.host, r.policy)
-	if p == nil {
-		if r.policy != "" {
-			return fail(nil, fmt.Errorf("context_extensions name policy %q, which does not exist", r.policy))
-		}
-		return fail(nil, &policy.Refusal{Outcome: policy.NotFound, Detail: "Not Found", Err: errors.New("no policy guards this host")})
+	switch {
+	case p != nil:
+		a = s.judge(ctx, state, p, &r, rec)
+	case r.policy != "":
+		a = rec.fail(fmt.Errorf("context_extensions name policy %q, which does not exist", r.policy))
+	default:
+		a = rec.fail(&policy.Refusal{Outcome: policy.NotFound, Detail: "Not Found", Err: errors.New("no policy guards this host")})
 	}
+	if shadows := state.Policies.Shadows(r.host); len(shadows) > 0 && why == nil {
+		s.shadows.watch(s, state, shadows, check, verdictOf(p, a.outcome, rec))
+	}
+	return a
+}
+
+// judge decides the request by the policy.
+func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *request, rec *record) answer {
+	fail := func(p *policy.Policy, err error) answer {
+		a := rec.fail(err)
+		a.challengedBy(p, r)
+		return a
+	}
+	why := rec.explain
 	rec.policy = p.Name
 	why.at(StageRoute)
 	if body, ok := p.Document(r.method, r.path); ok {
@@ -171,12 +179,13 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		rec.route = route.Pattern
 		why.routed(&route)
 		if route.Public {
-			return s.public(p, &r)
+			return s.public(p, r)
 		}
 	}
 
 	why.at(StageToken)
-	id, err := r.identify(ctx, p, state.chosen[p])
+	id, err := rec.trial.identify(ctx, state, p, r)
+	rec.identity, rec.refused = id, err
 	if err != nil {
 		return fail(p, err)
 	}
@@ -195,7 +204,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 		if body, err = r.body(s.most); err != nil {
 			return fail(p, err)
 		}
-		if len(body) > largeBody {
+		if len(body) > largeBody && rec.trial == nil {
 			release, err := s.admit(ctx, rec.start, len(body))
 			if err != nil {
 				return fail(p, err)
@@ -215,12 +224,13 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	}, ops)
 	if len(d.Needs) > 0 {
 		why.lookUp(d.Needs)
-		found, err := find(ctx, budget(ctx, rec.start), state.Lookups[p.Name], d.Needs)
+		found, err := find(ctx, budget(ctx, rec.start), rec.trial.lookup(state.Lookups[p.Name]), d.Needs)
 		if err != nil {
 			rec.rule = d.Rule
 			return fail(p, err)
 		}
 		why.found(found)
+		rec.needs, rec.found = d.Needs, found
 		d = d.Resolve(found)
 	}
 	why.decided(&d)
@@ -230,12 +240,15 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	rec.rule, rec.reason, rec.unfiltered = d.Rule, d.Reason, d.Unfiltered
 	if d.Outcome != policy.Allow {
 		a := answer{outcome: d.Outcome, detail: d.Detail, body: d.Body, scopes: d.Scopes, login: d.Login}
-		a.challengedBy(p, &r)
+		a.challengedBy(p, r)
 		return a
 	}
 	why.at(StagePass)
-	forget(state.Lookups[p.Name], ops)
-	a := s.pass(p, &r, d.Headers)
+	if rec.trial == nil {
+		forget(state.Lookups[p.Name], ops)
+	}
+	rec.headers, rec.edits = d.Headers, d.Edits
+	a := s.pass(p, r, d.Headers)
 	if len(d.Edits) > 0 {
 		edited, err := edit.Apply(body, d.Edits)
 		if err != nil {

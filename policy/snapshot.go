@@ -13,6 +13,7 @@ type Snapshot struct {
 	exact    map[string]*Policy // by host
 	suffix   map[string]*Policy // by the part after "*"
 	any      *Policy
+	shadows  []*Policy // sorted by name
 	warnings Problems
 }
 
@@ -75,6 +76,11 @@ func New(set Set, presets map[string]Preset) (*Snapshot, error) {
 		return nil, problems.Sort()
 	}
 	s.stripShadows()
+	for _, p := range s.Policies() {
+		if p.Shadow {
+			s.shadows = append(s.shadows, p)
+		}
+	}
 	s.warnings = s.warnings.Sort()
 	return s, nil
 }
@@ -107,6 +113,20 @@ func (s *Snapshot) Match(host, name string) *Policy {
 		}
 	}
 	return s.any
+}
+
+// Shadows returns the Shadow policies that watch the host, sorted by name. Its cost grows with their number in all.
+func (s *Snapshot) Shadows(host string) []*Policy {
+	if len(s.shadows) == 0 {
+		return nil
+	}
+	var out []*Policy
+	for _, p := range s.shadows {
+		if slices.ContainsFunc(p.hosts, func(pattern string) bool { return coversAny(pattern, []string{host}) }) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // claim gives the policy its hosts; a host that another policy has is a problem.
@@ -231,11 +251,6 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 		}
 		p.headers = append(p.headers, headerSource{name, e})
 		p.remove[name] = true
-	}
-	if p.Shadow {
-		warnings = append(warnings, Problem{
-			Pos: source.Pos, Found: fmt.Sprintf("Shadow policy %q is checked, and strips its identity headers, but what it would decide is not recorded yet", p.Name),
-		})
 	}
 	warnings = append(warnings, c.names.unused(source)...)
 	slices.SortFunc(p.headers, func(a, b headerSource) int { return strings.Compare(a.name, b.name) })

@@ -161,6 +161,7 @@ func (g *gate) drain() { g.draining.Store(true) }
 
 // close ends what runs in the background.
 func (g *gate) close() {
+	g.checks.WaitShadows()
 	if s := g.current(); s != nil {
 		s.Stop(nil)
 	}
