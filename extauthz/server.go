@@ -45,6 +45,8 @@ type Options struct {
 	// MaxRequestBytes is the largest body that is decided on; 0: 4 MiB. Envoy must be told to send one byte more (its
 	// max_request_bytes), as of a body in chunks it calls a first part of just that length whole.
 	MaxRequestBytes int
+	// Latency observes how long each check took, in seconds; nil: nobody does. It is a prometheus.Observer.
+	Latency interface{ Observe(seconds float64) }
 }
 
 // defaultRequestBytes is for agents that are sent pictures.
@@ -63,20 +65,21 @@ func ServerOptions() []grpc.ServerOption {
 type Server struct {
 	authv3.UnimplementedAuthorizationServer
 
-	state  atomic.Pointer[State]
-	log    *zap.Logger
-	now    func() time.Time
-	most   int // bytes of a body
-	large  *semaphore.Weighted
-	panics atomic.Uint64
-	checks [16]atomic.Uint64 // by outcome
+	state   atomic.Pointer[State]
+	log     *zap.Logger
+	now     func() time.Time
+	most    int // bytes of a body
+	large   *semaphore.Weighted
+	panics  atomic.Uint64
+	latency interface{ Observe(float64) }
+	checks  [16]atomic.Uint64 // by outcome
 
 	shadows shadows
 }
 
 // New returns a server without a State.
 func New(o Options) *Server {
-	s := &Server{log: o.Logger, now: o.Now, most: o.MaxRequestBytes, large: semaphore.NewWeighted(largeAtOnce)}
+	s := &Server{log: o.Logger, now: o.Now, latency: o.Latency, most: o.MaxRequestBytes, large: semaphore.NewWeighted(largeAtOnce)}
 	if s.most <= 0 {
 		s.most = defaultRequestBytes
 	}
@@ -121,6 +124,9 @@ func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (respons
 		s.checks[a.outcome].Add(1)
 		rec.status = httpStatus(a.outcome)
 		rec.latency = time.Since(rec.start)
+		if s.latency != nil {
+			s.latency.Observe(rec.latency.Seconds())
+		}
 		rec.write(s.log)
 	}()
 	a = s.decide(ctx, check, rec)

@@ -13,7 +13,7 @@ import (
 	"github.com/usher-authz/usher/extauthz/token"
 )
 
-// admin serves /healthz and /readyz. It shows no token, no secret and no claim.
+// admin serves /healthz, /readyz and /metrics. It shows no token, no secret and no claim.
 type admin struct {
 	listener net.Listener // nil: none is wanted
 	server   *http.Server
@@ -42,6 +42,7 @@ func newAdmin(ctx context.Context, g *gate, o serveOptions) (*admin, error) {
 		}
 		answer(w, status, r)
 	})
+	mux.Handle("GET /metrics", newMetrics(g))
 	mux.Handle("POST /backchannel-logout/{provider...}", newLogout(g))
 	a.server = &http.Server{
 		Handler:           mux,

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/usher-authz/usher/extauthz"
@@ -24,8 +25,9 @@ const (
 
 // gate is the check server with what is in force, and what is known of how it is. It is safe for concurrent use.
 type gate struct {
-	checks *extauthz.Server
-	log    *zap.Logger
+	checks  *extauthz.Server
+	log     *zap.Logger
+	latency prometheus.Histogram
 
 	applying sync.Mutex // one change at a time
 	mu       sync.Mutex // guards what follows
@@ -42,7 +44,9 @@ type gate struct {
 }
 
 func newGate(log *zap.Logger, maxRequestBytes int) *gate {
-	return &gate{checks: extauthz.New(extauthz.Options{Logger: log, MaxRequestBytes: maxRequestBytes}), log: log}
+	latency := newLatency()
+	checks := extauthz.New(extauthz.Options{Logger: log, MaxRequestBytes: maxRequestBytes, Latency: latency})
+	return &gate{checks: checks, log: log, latency: latency}
 }
 
 // apply puts a reading in force, or keeps what is and returns why.
