@@ -27,6 +27,7 @@ type rules struct {
 	resource map[string]*rule
 	action   map[string]*rule
 	all      *rule
+	refs     []RuleRef // of all, in the order of the manifest
 }
 
 // levels are the precedences of rules, the most specific first.
@@ -76,6 +77,7 @@ func (c *compiler) compileRules(sources []RuleSource, events map[string]map[stri
 			continue
 		}
 		seen[key] = source.On.Pos
+		rs.refs = append(rs.refs, r.ref)
 		ps, ws := checkEvents(source, r, resource, action, events)
 		problems, warnings = append(problems, ps...), append(warnings, ws...)
 		switch {

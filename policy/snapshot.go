@@ -376,6 +376,17 @@ func (p *Policy) Removes(name string) bool { return p.remove[CanonicalHeader(nam
 // RemovedAlways are the names that every allowed request has removed, beside its identity headers; sorted.
 func (p *Policy) RemovedAlways() []string { return p.always }
 
+// RuleRefs names the rules in the order of the manifest.
+func (p *Policy) RuleRefs() []RuleRef {
+	if p.rules == nil {
+		return nil
+	}
+	return slices.Clone(p.rules.refs)
+}
+
+// Hosts are the names and patterns that the policy guards, as the manifest has them, in lower case.
+func (p *Policy) Hosts() []string { return slices.Clone(p.hosts) }
+
 // HeaderNames are the names of the identity headers, sorted.
 func (p *Policy) HeaderNames() []string {
 	out := make([]string, len(p.headers))

@@ -13,6 +13,7 @@ const (
 	exitFailed  = 1 // could not run
 	exitUsage   = 2
 	exitInvalid = 3 // a manifest is invalid
+	exitTests   = 4 // a policy test failed
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }

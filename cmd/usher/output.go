@@ -57,7 +57,17 @@ func (t *terminal) result(format string, args ...any) { write(t.out, format+"\n"
 
 // good writes the line that says that all is well.
 func (t *terminal) good(format string, args ...any) {
-	write(t.out, "%s %s\n", paint(t.outColour, green, "ok:"), fmt.Sprintf(format, args...))
+	write(t.out, "%s %s\n", paint(t.outColour, green, "ok:"), oneLine(fmt.Sprintf(format, args...)))
+}
+
+// bad writes a line of the result that says what is not well.
+func (t *terminal) bad(format string, args ...any) {
+	write(t.out, "%s %s\n", paint(t.outColour, red, "fail:"), oneLine(fmt.Sprintf(format, args...)))
+}
+
+// warn writes a line about what should be known.
+func (t *terminal) warn(format string, args ...any) {
+	write(t.err, "%s %s\n", paint(t.errTone, yellow, "warning:"), oneLine(fmt.Sprintf(format, args...)))
 }
 
 // raw writes a result as it is; unlike text, one that is cut off must not go unnoticed.
@@ -124,6 +134,20 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// oneLine is printable, without line breaks: what a manifest or a request holds cannot begin a line of its own. Characters
+// that change the direction of text are replaced too (CVE-2021-42574).
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r' || r == '\u2028' || r == '\u2029':
+			return ' '
+		case r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' || r == '\u200e' || r == '\u200f':
+			return '\uFFFD'
+		}
+		return r
+	}, printable(strings.ToValidUTF8(s, "\uFFFD")))
 }
 
 // fail writes why a command ended.

@@ -34,7 +34,7 @@ func newRoot(t *terminal) *cobra.Command {
 		Short: "Envoy external authorization for LangGraph servers and any other HTTP API",
 		Long: "Usher decides for Envoy who may do what: it verifies the token, finds out what the request is about, and decides by\n" +
 			"policy. Policies are manifests: Kubernetes objects in files.\n\n" +
-			"Exit codes: 0 good, 1 could not run, 2 wrong usage, 3 a manifest is invalid.",
+			"Exit codes: 0 good, 1 could not run, 2 wrong usage, 3 a manifest is invalid, 4 a policy test failed.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
@@ -53,7 +53,7 @@ func newRoot(t *terminal) *cobra.Command {
 	root.SetErr(t.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return err })
-	root.AddCommand(newServe(t), newValidate(t), newEnvoy(t), newVersion(t))
+	root.AddCommand(newServe(t), newValidate(t), newTest(t), newEnvoy(t), newVersion(t))
 	return root
 }
 

@@ -39,6 +39,11 @@ func Compile(objects []Object, presets map[string]policy.Preset) (*Compiled, pol
 			out.Backends[c.name(o)] = c.backend(o)
 		}
 	}
+	for i := range objects {
+		if o := &objects[i]; o.PolicyTest != nil && c.byName[c.key(o)] == o {
+			out.Tests = append(out.Tests, c.test(o))
+		}
+	}
 	snapshot, err := policy.New(set, presets)
 	c.join(err, c.place(objects))
 	if c.broken || len(c.problems) > 0 {
@@ -79,7 +84,7 @@ func newCompiler(objects []Object, presets map[string]policy.Preset) *compiler {
 			c.broken = true
 			continue
 		}
-		if o.Secret == nil {
+		if o.Secret == nil && o.PolicyTest == nil {
 			namespaces[o.Namespace] = true
 		}
 		if first := c.byName[c.key(o)]; first != nil {

@@ -14,6 +14,7 @@ func versions() map[string]string {
 	return map[string]string{
 		v1alpha1.KindIdentityProvider: v1alpha1.GroupVersion,
 		v1alpha1.KindAuthPolicy:       v1alpha1.GroupVersion,
+		v1alpha1.KindPolicyTest:       v1alpha1.GroupVersion,
 		v1alpha1.KindSecret:           "v1",
 	}
 }
@@ -53,6 +54,9 @@ func newObject(t policy.Tree) (Object, policy.Problems) {
 	case v1alpha1.KindAuthPolicy:
 		o.AuthPolicy = &v1alpha1.AuthPolicy{}
 		into = o.AuthPolicy
+	case v1alpha1.KindPolicyTest:
+		o.PolicyTest = &v1alpha1.PolicyTest{}
+		into = o.PolicyTest
 	case v1alpha1.KindSecret:
 		o.Secret = &v1alpha1.Secret{}
 		into = o.Secret

@@ -8,9 +8,10 @@ import (
 	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 	"github.com/usher-authz/usher/policy"
+	"github.com/usher-authz/usher/policy/policytest"
 )
 
-// Object is one document of a manifest. Just one of IdentityProvider, AuthPolicy and Secret is set, as Kind says; all
+// Object is one document of a manifest. Just one of IdentityProvider, AuthPolicy, PolicyTest and Secret is set, as Kind says; all
 // are nil, and Kind may be empty, where the document could not be read. An Object is not changed once it is made.
 type Object struct {
 	Pos             policy.Position // where the document begins
@@ -19,6 +20,7 @@ type Object struct {
 
 	IdentityProvider *v1alpha1.IdentityProvider
 	AuthPolicy       *v1alpha1.AuthPolicy
+	PolicyTest       *v1alpha1.PolicyTest
 	Secret           *v1alpha1.Secret
 
 	tree   policy.Tree // the document, with the place of everything
@@ -35,6 +37,8 @@ type Compiled struct {
 	// Backends says where objects are looked up, by policy name; a policy without a backend has none. Now and Transport
 	// are left for the caller.
 	Backends map[string]lookup.Config
+	// Tests are the PolicyTests, in the order in which they were given. Nothing that serves looks at them.
+	Tests []policytest.Suite
 	// Objects are the documents, in the order in which they were given.
 	Objects []Object
 }

@@ -9,6 +9,7 @@ const (
 	GroupVersion         = "usher.dev/v1alpha1"
 	KindIdentityProvider = "IdentityProvider"
 	KindAuthPolicy       = "AuthPolicy"
+	KindPolicyTest       = "PolicyTest"
 	KindSecret           = "Secret"
 )
 
