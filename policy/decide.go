@@ -151,6 +151,14 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 	switch {
 	case filter.IsZero():
 		return nil
+	case op.Given != nil:
+		given := Object{Found: true, Metadata: op.Given}
+		if !filter.Match(op.Given) {
+			s.trace.compared(StepObject, op.Object, given, filter, "it does not match")
+			return deny("the request does not match the rule's filter")
+		}
+		s.trace.compared(StepObject, op.Object, given, filter, "")
+		return nil
 	case op.Unfilterable, op.Object.IsZero() && !op.Creates && !op.Fresh:
 		return deny("its filter cannot be enforced here")
 	}
@@ -347,8 +355,12 @@ func (d *Decision) narrow(op *Operation, r *rule, filter Filter, trace *Operatio
 	if filter.IsZero() {
 		return nil
 	}
-	want, ok := filter.Equalities()
-	if !ok || op.Metadata == nil || op.Unfilterable {
+	ok, rest, begin := true, filter, []any(nil)
+	if op.Prefix != nil {
+		begin, rest, ok = filter.below(op.Prefix)
+	}
+	want, equal := rest.Equalities()
+	if !ok || !equal || op.Metadata == nil && !rest.IsZero() || op.Unfilterable {
 		trace.narrowed(filter, "it cannot narrow this search")
 		return deny("its filter cannot narrow this search")
 	}
@@ -369,7 +381,7 @@ func (d *Decision) narrow(op *Operation, r *rule, filter Filter, trace *Operatio
 	if d.shortOf == nil {
 		trace.narrowed(filter, "")
 	}
-	if !d.edit(op.Metadata, set) {
+	if !d.edit(op.Metadata, set) || begin != nil && !d.edit(op.Prefix.At, []EditMember{{op.Prefix.As, begin}}) {
 		return deny("its filter contradicts another operation's")
 	}
 	return nil

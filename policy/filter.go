@@ -370,6 +370,20 @@ func (f filterSource) bind(s *scope) (Filter, error) {
 	return out, nil
 }
 
+// names are the metadata names that the filter looks at.
+func (f filterSource) names() []string {
+	var out []string
+	for _, t := range f.terms {
+		if t.op == opEqual || t.op == opContains {
+			out = append(out, t.key)
+		}
+		for _, sub := range t.sub {
+			out = append(out, sub.names()...)
+		}
+	}
+	return out
+}
+
 // narrows reports whether the filter can narrow a search, as far as its shape tells: see Filter.Equalities.
 func (f filterSource) narrows() bool {
 	return !slices.ContainsFunc(f.terms, func(t termSource) bool {

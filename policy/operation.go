@@ -37,6 +37,11 @@ type Operation struct {
 	// Stamps says that a rule's stamp is written to Metadata. An operation that creates or updates but has no
 	// place for it (Metadata is nil) is denied by a rule with a stamp.
 	Stamps bool
+	// Given is what the request itself says of the object, for certain and in full: a filter is compared with that alone.
+	// Nil: nothing is.
+	Given map[string]any
+	// Prefix is with Narrows: what the search says of the beginning of a list that each object has. Nil: nothing.
+	Prefix *Prefix
 	// Narrows says that a rule's filter is merged into Metadata, as this is a search.
 	Narrows bool
 	// Empty is the answer of a search that finds nothing, such as "[]".

@@ -34,6 +34,9 @@ type Event struct {
 	Filters bool // a filter can be enforced on at least one route that fires it
 	Stamps  bool // a stamp has a place in at least one route that fires it
 	Search  bool // it is a search, which only equality can narrow
+	// Names are all that a filter can select by; nil: anything. A rule for just this resource whose filter names something
+	// else would deny, and is a mistake.
+	Names []string
 }
 
 // PresetRoute is one route of a preset.

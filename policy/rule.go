@@ -206,6 +206,9 @@ func checkEvents(source RuleSource, r *rule, resource, action string, events map
 			}
 		}
 	}
+	if source.Filter != nil {
+		problems = append(problems, foreign(*source.Filter, r, resource, action, events)...)
+	}
 	if source.Filter != nil && len(r.filter.terms) > 0 && !filters {
 		problems = append(problems, Problem{Pos: source.Filter.Pos, Found: fmt.Sprintf("filter on %q, whose objects have no metadata to look up", source.On.Text), Hint: "decide with `allow` over value"})
 	}
@@ -213,6 +216,34 @@ func checkEvents(source RuleSource, r *rule, resource, action string, events map
 		problems = append(problems, Problem{Pos: source.Stamp.Pos, Found: fmt.Sprintf("stamp on %q, which writes no metadata", source.On.Text), Want: "a rule for create, update or create_run"})
 	}
 	return problems, warnings
+}
+
+// foreign finds a filter's names that no object of an event has: the rule would deny it always. A rule for everything, or
+// for an action of several resources, is not asked.
+func foreign(filter Tree, r *rule, resource, action string, events map[string]map[string]Event) Problems {
+	for _, res := range names(events) {
+		if resource != "*" && resource != res {
+			continue
+		}
+		for _, act := range names(events[res]) {
+			e := events[res][act]
+			if action != "*" && action != act {
+				continue
+			}
+			if resource == "*" && (action == "*" || e.Names == nil) {
+				return nil
+			}
+			for _, name := range r.filter.names() {
+				if e.Names != nil && !slices.Contains(e.Names, name) {
+					return Problems{{
+						Pos: filter.Pos, Found: fmt.Sprintf("filter by %q, which nothing of %s:%s has", name, res, act), Want: oneOf(e.Names),
+						Hint: fmt.Sprintf("decide with `allow` over value, or give %s:%s a rule of its own", res, act),
+					}}
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // searches warns of a search whose rule has a filter that cannot narrow it: such a search is denied.

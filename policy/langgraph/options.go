@@ -129,10 +129,10 @@ func (a *api) mounted(routes []policy.PresetRoute) []policy.PresetRoute {
 			r.Map = func(in policy.Input) ([]policy.Operation, error) {
 				ops, err := mapper(in)
 				for i := range ops {
-					ops[i].Object = below(prefix, ops[i].Object)
+					ops[i].Object = under(prefix, ops[i].Object)
 					requires := slices.Clone(ops[i].Requires) // operations may share them
 					for j := range requires {
-						requires[j] = below(prefix, requires[j])
+						requires[j] = under(prefix, requires[j])
 					}
 					ops[i].Requires = requires
 				}
@@ -143,7 +143,7 @@ func (a *api) mounted(routes []policy.PresetRoute) []policy.PresetRoute {
 	return append(routes, policy.PresetRoute{Method: "GET", Path: "/", Public: true}, policy.PresetRoute{Method: "GET", Path: "/ok", Public: true})
 }
 
-func below(prefix string, ref policy.Ref) policy.Ref {
+func under(prefix string, ref policy.Ref) policy.Ref {
 	if ref.Path != "" {
 		ref.Path = prefix + ref.Path
 	}

@@ -7,11 +7,12 @@ func (a *api) events() map[string]map[string]policy.Event {
 	object := policy.Event{Filters: true}
 	written := policy.Event{Filters: true, Stamps: true}
 	search := policy.Event{Filters: true, Search: true}
+	item := policy.Event{Filters: true, Names: []string{"namespace", "key"}}
 	out := map[string]map[string]policy.Event{
 		"threads":    {"create": written, "read": object, "update": written, "delete": object, "search": search, "create_run": written},
 		"assistants": {"create": written, "read": object, "update": written, "delete": object, "search": search},
 		"crons":      {"create": written, "read": object, "update": written, "delete": object, "search": {}},
-		"store":      {"put": {}, "get": {}, "search": {}, "delete": {}, "list_namespaces": {}},
+		"store":      {"put": item, "get": item, "search": object, "delete": item, "list_namespaces": {Filters: true, Names: []string{"namespace"}}},
 	}
 	// Without its routes a rule for them could never apply, and is a mistake.
 	if a.http.disableStore {

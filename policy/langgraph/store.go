@@ -6,8 +6,26 @@ import (
 	"github.com/usher-authz/usher/policy"
 )
 
-func onStore(action string, value map[string]any) []policy.Operation {
-	return []policy.Operation{{Resource: "store", Action: action, Value: value, Unfilterable: true}}
+// onItem is an operation on one item, of which its namespace and its key are known: a filter selects by them alone. What
+// stands in an item would have to be looked up, and could be another thing when the request arrives.
+func onItem(action string, namespace []any, key any, value map[string]any) []policy.Operation {
+	given := map[string]any{"namespace": namespace, "key": key}
+	return []policy.Operation{{Resource: "store", Action: action, Value: value, Given: given}}
+}
+
+// below is what a search or a list says of namespaces: how they begin. The JS server would compare a filter with every item
+// that it finds, and the Python server with what stands in the items, and not at all in a list of namespaces.
+func below(prefix []any, as string) *policy.Prefix {
+	return &policy.Prefix{Name: "namespace", Value: prefix, As: as, Other: []string{"key"}}
+}
+
+// key reads an item's key.
+func key(v any) (string, error) {
+	s, ok := v.(string)
+	if !ok || s == "" {
+		return "", bad("A key must be a string, and not empty.")
+	}
+	return s, nil
 }
 
 // namespace reads a list of labels. A label is not empty and has no dot, which joins labels elsewhere; a string is not
@@ -43,8 +61,12 @@ func putItem(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return onStore("put", map[string]any{
-		"namespace": ns, "key": body["key"], "value": body["value"], "index": body["index"], "ttl": body["ttl"],
+	k, err := key(body["key"])
+	if err != nil {
+		return nil, err
+	}
+	return onItem("put", ns, k, map[string]any{
+		"namespace": ns, "key": k, "value": body["value"], "index": body["index"], "ttl": body["ttl"],
 	}), nil
 }
 
@@ -53,8 +75,11 @@ func getItem(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := in.Single("key")
+	k, err := in.Single("key")
 	if err != nil {
+		return nil, err
+	}
+	if k, err = key(k); err != nil {
 		return nil, err
 	}
 	var labels []any
@@ -65,7 +90,7 @@ func getItem(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return onStore("get", map[string]any{"namespace": ns, "key": key, "refresh_ttl": nil}), nil
+	return onItem("get", ns, k, map[string]any{"namespace": ns, "key": k, "refresh_ttl": nil}), nil
 }
 
 func deleteItem(in policy.Input) ([]policy.Operation, error) {
@@ -77,7 +102,11 @@ func deleteItem(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return onStore("delete", map[string]any{"namespace": ns, "key": body["key"]}), nil
+	k, err := key(body["key"])
+	if err != nil {
+		return nil, err
+	}
+	return onItem("delete", ns, k, map[string]any{"namespace": ns, "key": k}), nil
 }
 
 func searchItems(in policy.Input) ([]policy.Operation, error) {
@@ -89,10 +118,18 @@ func searchItems(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return onStore("search", map[string]any{
-		"namespace": ns, "filter": body["filter"], "limit": or(body["limit"], int64(10)), "offset": or(body["offset"], int64(0)),
-		"query": body["query"], "refresh_ttl": body["refresh_ttl"],
-	}), nil
+	filter, err := member(body, "filter")
+	if err != nil {
+		return nil, err
+	}
+	return []policy.Operation{{
+		Resource: "store", Action: "search", Narrows: true, Metadata: []string{"filter"}, BodyMetadata: filter,
+		Prefix: below(ns, "namespace_prefix"), Empty: `{"items":[]}`,
+		Value: map[string]any{
+			"namespace": ns, "filter": body["filter"], "limit": or(body["limit"], int64(10)), "offset": or(body["offset"], int64(0)),
+			"query": body["query"], "refresh_ttl": body["refresh_ttl"],
+		},
+	}}, nil
 }
 
 func listNamespaces(in policy.Input) ([]policy.Operation, error) {
@@ -108,8 +145,12 @@ func listNamespaces(in policy.Input) ([]policy.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return onStore("list_namespaces", map[string]any{
-		"namespace": prefix, "suffix": suffix, "max_depth": body["max_depth"],
-		"limit": or(body["limit"], int64(100)), "offset": or(body["offset"], int64(0)),
-	}), nil
+	begin, _ := prefix.([]any)
+	return []policy.Operation{{
+		Resource: "store", Action: "list_namespaces", Narrows: true, Prefix: below(begin, "prefix"),
+		Value: map[string]any{
+			"namespace": prefix, "suffix": suffix, "max_depth": body["max_depth"],
+			"limit": or(body["limit"], int64(100)), "offset": or(body["offset"], int64(0)),
+		},
+	}}, nil
 }
