@@ -51,7 +51,7 @@ func TestA_panic_is_explained_as_503(t *testing.T) {
 	s, m, _ := newServer(t)
 	state := testState(t, m)
 	for _, p := range state.Policies.Policies() {
-		state.chosen[p] = panicking{}
+		state.guards[p] = &guard{Verifier: panicking{}}
 	}
 	s.Swap(state)
 	r, why := s.Explain(context.Background(), check("x"))

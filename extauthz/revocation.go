@@ -23,7 +23,7 @@ func revocations(c token.Config) (*revocation.List, error) {
 	}
 	return revocation.New(revocation.Config{
 		Provider: c.Name, Issuer: c.Issuer, URL: r.URL, Username: r.Username, Password: r.Password, CA: r.CA,
-		Prefix: r.Prefix, Allow: r.Allow, Logger: c.Logger,
+		Prefix: r.Prefix, Logger: c.Logger,
 	})
 }
 
@@ -37,15 +37,31 @@ func (p *provider) run(ctx context.Context) {
 	group.Wait()
 }
 
-// ready reports whether tokens can be verified, and those told that were revoked.
-func (p *provider) ready() bool {
-	return p.Status().Ready && (p.revoked == nil || p.revoked.Ready())
+// ready reports whether tokens can be verified, and those told that were revoked, where that matters.
+func (p *provider) ready(mayLag bool) bool {
+	return p.Status().Ready && (p.revoked == nil || p.revoked.Ready(mayLag))
 }
 
-// revoked refuses an identity whose token was revoked. Where its provider has no list it costs one look-up.
-func (s *State) revoked(id *policy.Identity, now time.Time) error {
-	if p := s.providers[id.Provider]; p != nil && p.revoked != nil {
-		return p.revoked.Check(id, now)
+// guard is how the tokens of one policy are verified. It is made when a State is, so that a policy none of whose providers
+// has a revocation list does nothing for one.
+type guard struct {
+	token.Verifier
+	lists  []listed
+	mayLag bool // see policy.Policy.RevocationMayLag
+}
+
+// listed is the list of a provider.
+type listed struct {
+	provider string
+	*revocation.List
+}
+
+// revoked refuses an identity whose token was revoked, or may have been.
+func (g *guard) revoked(id *policy.Identity, now time.Time) error {
+	for i := range g.lists {
+		if l := &g.lists[i]; l.provider == id.Provider {
+			return l.Check(id, now, g.mayLag)
+		}
 	}
 	return nil
 }

@@ -190,12 +190,16 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 	}
 
 	why.at(StageToken)
-	id, err := rec.trial.identify(ctx, state, p, r)
+	guard := state.guards[p]
+	if guard == nil {
+		return fail(p, errors.New("the policy is not of this state"))
+	}
+	id, err := rec.trial.identify(ctx, guard, p, r)
 	rec.identity, rec.refused = id, err
 	if err != nil {
 		return fail(p, err)
 	}
-	if err := state.revoked(id, rec.start); err != nil {
+	if err := guard.revoked(id, rec.start); err != nil {
 		return fail(p, err)
 	}
 	rec.user = id.Name

@@ -90,7 +90,7 @@ type trial struct {
 
 // identify says who asks. A trial does not verify again what was verified for the same request: a DPoP proof is good once
 // (RFC 9449, section 11.1).
-func (t *trial) identify(ctx context.Context, state *State, p *policy.Policy, r *request) (*policy.Identity, error) {
+func (t *trial) identify(ctx context.Context, g *guard, p *policy.Policy, r *request) (*policy.Identity, error) {
 	if t != nil {
 		for _, v := range append([]verdict{t.enforced}, t.before...) {
 			if id, err, known := v.vouches(p); known {
@@ -98,7 +98,7 @@ func (t *trial) identify(ctx context.Context, state *State, p *policy.Policy, r 
 			}
 		}
 	}
-	return r.identify(ctx, p, state.chosen[p])
+	return r.identify(ctx, p, g.Verifier)
 }
 
 // lookup returns where the trial looks objects up: what was found for the decision in force is not asked for again, as the

@@ -20,7 +20,7 @@ type State struct {
 	Policies  *policy.Snapshot
 	Verifiers map[string]token.Verifier // by provider
 	Lookups   map[string]Lookup         // by policy
-	chosen    map[*policy.Policy]token.Verifier
+	guards    map[*policy.Policy]*guard
 	providers map[string]*provider
 	backends  map[string][]backend // by URL
 	tokens    *token.Cache
@@ -38,6 +38,7 @@ type Lookup interface {
 // provider is a running verifier; states share one for as long as its specification is the same.
 type provider struct {
 	token.Provider
+	name        string // as in the identities that it makes
 	fingerprint string
 	revoked     *revocation.List // nil: none
 	logout      *token.Revocation
@@ -84,7 +85,7 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 			if err != nil {
 				return nil, err
 			}
-			p = &provider{Provider: v, fingerprint: config.Fingerprint, revoked: list, logout: config.Revocation, done: make(chan struct{})}
+			p = &provider{Provider: v, name: config.Name, fingerprint: config.Fingerprint, revoked: list, logout: config.Revocation, done: make(chan struct{})}
 		}
 		s.providers[name], s.Verifiers[name] = p, p.Provider
 	}
@@ -159,19 +160,24 @@ func NewState(policies *policy.Snapshot, verifiers map[string]token.Verifier, lo
 	return s, s.prepare()
 }
 
-// prepare joins the verifiers of each policy, once per State.
+// prepare joins the verifiers of each policy and their revocation lists, once per State.
 func (s *State) prepare() error {
-	s.chosen = map[*policy.Policy]token.Verifier{}
+	s.guards = map[*policy.Policy]*guard{}
 	for _, p := range s.Policies.Policies() {
 		var vs []token.Verifier
+		g := &guard{mayLag: p.RevocationMayLag}
 		for _, name := range p.Providers {
 			v := s.Verifiers[name]
 			if v == nil {
 				return fmt.Errorf("policy %q: no verifier for provider %q", p.Name, name)
 			}
 			vs = append(vs, v)
+			if own := s.providers[name]; own != nil && own.revoked != nil {
+				g.lists = append(g.lists, listed{own.name, own.revoked})
+			}
 		}
-		s.chosen[p] = token.Choose(vs...)
+		g.Verifier = token.Choose(vs...)
+		s.guards[p] = g
 	}
 	return nil
 }
@@ -239,7 +245,7 @@ func (s *State) Ready() bool {
 		if p.Shadow {
 			continue
 		}
-		if slices.ContainsFunc(p.Providers, func(name string) bool { return !s.providers[name].ready() }) {
+		if slices.ContainsFunc(p.Providers, func(name string) bool { return !s.providers[name].ready(p.RevocationMayLag) }) {
 			return false
 		}
 	}

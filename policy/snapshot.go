@@ -28,6 +28,8 @@ type Policy struct {
 	TokenFrom    TokenFrom
 	// ForwardedCertificate: the client's certificate is in x-forwarded-client-cert, and not the one of the connection.
 	ForwardedCertificate bool
+	// RevocationMayLag: while a provider's list of revoked tokens cannot be read, go on with what is known of it.
+	RevocationMayLag bool
 
 	document  *Document
 	nobody    *Identity // nil: a token is needed
@@ -194,7 +196,7 @@ func coversAny(pattern string, hosts []string) bool {
 func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Policy, Problems, Problems) {
 	p := &Policy{
 		Name: source.Name, Providers: source.Providers, Shadow: source.Shadow,
-		ResourceURL: source.ResourceURL, ForwardToken: source.ForwardToken, TokenFrom: source.TokenFrom, document: source.Document, PublicURL: source.PublicURL, ForwardedCertificate: source.ForwardedCertificate, remove: map[string]bool{},
+		ResourceURL: source.ResourceURL, ForwardToken: source.ForwardToken, TokenFrom: source.TokenFrom, document: source.Document, PublicURL: source.PublicURL, ForwardedCertificate: source.ForwardedCertificate, RevocationMayLag: source.RevocationMayLag, remove: map[string]bool{},
 	}
 	for _, h := range source.Hosts {
 		p.hosts = append(p.hosts, strings.ToLower(h.Text))

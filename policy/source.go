@@ -21,6 +21,7 @@ type Source struct {
 	ForwardToken         bool        // leave the token for the backend
 	TokenFrom            TokenFrom   // where the token is
 	Anonymous            bool        // a request without any token is decided too
+	RevocationMayLag     bool        // see [Policy.RevocationMayLag]
 	Variables            []Member    // constants, as variables.NAME
 	Conditions           []Condition // as conditions.NAME
 	Rules                []RuleSource

@@ -14,7 +14,7 @@ import (
 
 const (
 	// maxEntries bounds the list of one provider, at some 12 MB. Beyond it every token of the provider is answered 503,
-	// whatever OnUnavailable says: a revocation that is not known would let somebody in.
+	// whatever a policy says of a list that cannot be read: a revocation that is not known would let somebody in.
 	maxEntries = 200_000
 	// Grace is how long the list is good without a sign of life of its server: a restart of it passes unseen, and a
 	// revocation takes at most that longer.
@@ -152,9 +152,9 @@ func issued(iat any) int64 {
 
 var errRevoked = errors.New("the token, its session or its user's earlier tokens were revoked")
 
-// Check refuses a token that was revoked: 401. It is answered 503 if the list cannot tell: it is too long, it was never
-// read, or its server cannot be reached, where that denies. It does no I/O and does not allocate for a good token.
-func (l *List) Check(id *policy.Identity, now time.Time) error {
+// Check refuses a token that was revoked: 401. It is answered 503 if the list cannot tell: it is too long or, unless
+// mayLag, it was never read or its server cannot be reached. It does no I/O and does not allocate for a good token.
+func (l *List) Check(id *policy.Identity, now time.Time, mayLag bool) error {
 	if l.table.revoked(id.Claims, now) {
 		const text = "The access token was revoked."
 		return &policy.Refusal{
@@ -162,7 +162,7 @@ func (l *List) Check(id *policy.Identity, now time.Time) error {
 			Challenge: `error="invalid_token", error_description="` + text + `"`,
 		}
 	}
-	if problem := l.unavailable(now); problem != "" {
+	if problem := l.unavailable(now, mayLag); problem != "" {
 		return &policy.Refusal{
 			Outcome: policy.Unavailable, Detail: "Revoked tokens cannot be told now.", RetryAfter: time.Second, Err: errors.New(problem),
 		}
@@ -171,11 +171,11 @@ func (l *List) Check(id *policy.Identity, now time.Time) error {
 }
 
 // unavailable says why the list cannot tell, or "".
-func (l *List) unavailable(now time.Time) string {
+func (l *List) unavailable(now time.Time, mayLag bool) string {
 	switch {
 	case l.table.full.Load():
 		return "the revocation list is longer than can be held"
-	case l.config.Allow:
+	case mayLag:
 		return ""
 	case !l.scanned.Load():
 		return "the revocation list was never read"

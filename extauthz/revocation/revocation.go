@@ -35,7 +35,6 @@ type Config struct {
 	Username, Password string
 	CA                 []byte // PEM of the only roots that the server is trusted by; empty: the usual ones
 	Prefix             string // of keys and channels; empty: DefaultPrefix
-	Allow              bool   // go on with what is known while the server cannot be reached
 
 	Logger *zap.Logger // nil: no log
 }
@@ -152,8 +151,8 @@ func (l *List) Revoke(ctx context.Context, k Kind, value string, before time.Tim
 	return nil
 }
 
-// Ready reports whether the list does its part: tokens can be told, or it goes on without.
-func (l *List) Ready() bool { return l.unavailable(time.Now()) == "" }
+// Ready reports whether tokens can be told; mayLag is that of [List.Check].
+func (l *List) Ready(mayLag bool) bool { return l.unavailable(time.Now(), mayLag) == "" }
 
 // Status says how the list is.
 func (l *List) Status() Status {

@@ -62,7 +62,7 @@ func (l *List) state(online bool, err error) {
 	case online:
 		l.log.Info("the revocation list is read and followed", zap.String("provider", l.config.Provider), zap.Int64("entries", l.table.size.Load()))
 	default:
-		l.log.Warn("the revocation list cannot be followed", zap.String("provider", l.config.Provider), zap.Bool("deny", !l.config.Allow), zap.String("problem", l.problem))
+		l.log.Warn("the revocation list cannot be followed", zap.String("provider", l.config.Provider), zap.String("problem", l.problem))
 	}
 }
 

@@ -12,7 +12,6 @@ type Revocation struct {
 	Username, Password string
 	CA                 []byte        // PEM of the only roots that the server is trusted by; empty: the usual ones
 	Prefix             string        // of keys and channels; empty: the default
-	Allow              bool          // go on with what is known while the server cannot be reached
 	LogoutClients      []string      // values of a logout token's `aud`; empty: none is taken
 	TokenLifetime      time.Duration // how long a logout is remembered
 }

@@ -43,6 +43,9 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 		s.ResourceURL, s.Document = c.protectedResource(o)
 	}
 	s.Anonymous = c.anonymous(o)
+	if spec.Revocation != nil {
+		s.RevocationMayLag = c.revocationMayLag(o)
+	}
 	if spec.TokenFrom != nil {
 		s.TokenFrom = c.tokenFrom(o)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,19 +30,32 @@ func (c *compiler) revocation(o *Object) *token.Revocation {
 	}
 	out := &token.Revocation{URL: spec.Redis.URL, Username: spec.Redis.Username, Prefix: spec.Redis.Prefix}
 	c.redis(o, &spec.Redis, out)
-	switch spec.OnUnavailable {
-	case "Allow":
-		out.Allow = true
-	case "Deny":
-	default:
-		if _, given := o.find("spec", "revocation", "onUnavailable"); given && !o.broken {
-			c.add(o.at("spec", "revocation", "onUnavailable"), fmt.Sprintf("found %q", spec.OnUnavailable), "Deny or Allow", "leave it out to deny")
-		}
-	}
 	if b := spec.BackChannelLogout; b != nil {
 		c.logout(o, b, out)
 	}
 	return out
+}
+
+// revocationMayLag reports whether the policy goes on without its providers' lists.
+func (c *compiler) revocationMayLag(o *Object) bool {
+	spec := &o.AuthPolicy.Spec
+	if !o.broken && !c.unread && !slices.ContainsFunc(spec.Providers, func(name string) bool {
+		p := c.byName[key{v1alpha1.KindIdentityProvider, o.Namespace, name}]
+		return p == nil || p.IdentityProvider.Spec.Revocation != nil
+	}) {
+		c.add(o.at("spec", "revocation"), "found what to do without a list of revoked tokens, and no provider that has one", "spec.revocation of an IdentityProvider that the policy names", "")
+	}
+	switch given := spec.Revocation.OnUnavailable; given {
+	case "Allow":
+		return true
+	case "Deny":
+	default:
+		if _, there := o.find("spec", "revocation", "onUnavailable"); there && !o.broken {
+			choices := []string{"Allow", "Deny"}
+			c.add(o.at("spec", "revocation", "onUnavailable"), fmt.Sprintf("found %q", given), oneOf(choices), didYouMean(given, choices))
+		}
+	}
+	return false
 }
 
 func (c *compiler) redis(o *Object, r *v1alpha1.Redis, out *token.Revocation) {

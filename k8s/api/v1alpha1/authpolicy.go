@@ -47,6 +47,8 @@ type AuthPolicySpec struct {
 	// Anonymous is Deny (the default), or Allow for requests without any token: rules then see user.isAuthenticated false.
 	// A bad token is 401 all the same.
 	Anonymous string `json:"anonymous,omitempty"`
+	// Revocation says what becomes of requests while it is not known what the providers' lists of revoked tokens hold.
+	Revocation *RevocationPolicy `json:"revocation,omitempty"`
 	// ClientCertificate says where the client's certificate is, if not on the connection to this Envoy.
 	ClientCertificate *ClientCertificate `json:"clientCertificate,omitempty"`
 	// Assertion gives the backend a short-lived JWT that says who the user is.
@@ -181,6 +183,13 @@ type TokenCookie struct {
 	Name string `json:"name"`
 	// AllowOrigins are the exact origins of the pages that may use it, such as https://chat.example.com.
 	AllowOrigins []string `json:"allowOrigins"`
+}
+
+// RevocationPolicy says how much the policy depends on the lists of revoked tokens that its providers have.
+type RevocationPolicy struct {
+	// OnUnavailable says what happens to tokens while their provider's list cannot be read: Deny (the default) answers 503,
+	// Allow goes on with what is known of it.
+	OnUnavailable string `json:"onUnavailable,omitempty"`
 }
 
 // ClientCertificate says who speaks for the client's certificate.

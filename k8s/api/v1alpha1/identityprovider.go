@@ -144,9 +144,6 @@ type ProofOfPossession struct {
 type Revocation struct {
 	// Redis holds the list; every replica subscribes to it.
 	Redis Redis `json:"redis"`
-	// OnUnavailable says what happens to tokens while the list cannot be read: Deny (the default) answers 503, Allow goes
-	// on with what is known.
-	OnUnavailable string `json:"onUnavailable,omitempty"`
 	// BackChannelLogout takes the provider's logout tokens at the admin server (OpenID Connect Back-Channel Logout 1.0).
 	BackChannelLogout *BackChannelLogout `json:"backChannelLogout,omitempty"`
 }
