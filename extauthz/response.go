@@ -25,6 +25,7 @@ type answer struct {
 	outcome    policy.Outcome
 	detail     string
 	body       string        // with Answer
+	refusal    string        // the whole body of a denial; empty: detail says it
 	document   bool          // with Answer: for everybody, and not of one user
 	scopes     []string      // with InsufficientScope
 	login      *policy.Login // with StepUp
@@ -72,7 +73,7 @@ func (a *answer) encode() *authv3.CheckResponse {
 	denied := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: httpStatus}}
 	body := a.body
 	if a.outcome != policy.Answer {
-		body = detail(a.detail)
+		body = cmp.Or(a.refusal, detail(a.detail))
 	}
 	denied.Body = body
 	denied.Headers = append(denied.Headers, set("content-type", "application/json"))

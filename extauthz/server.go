@@ -167,9 +167,12 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 
 // judge decides the request by the policy.
 func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *request, rec *record) answer {
+	var route policy.Route
+	var body []byte // once it was read
 	fail := func(p *policy.Policy, err error) answer {
 		a := rec.fail(err)
 		a.challengedBy(p, r)
+		a.refusal = route.Refusal(body, a.outcome, a.detail)
 		return a
 	}
 	why := rec.explain
@@ -180,7 +183,8 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 		return answer{outcome: policy.Answer, body: body, document: true}
 	}
 
-	route, unknown := p.Route(r.method, r.path)
+	var unknown error
+	route, unknown = p.Route(r.method, r.path)
 	if unknown == nil {
 		rec.route = route.Pattern
 		why.routed(&route)
@@ -209,7 +213,6 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 	}
 
 	why.at(StageBody)
-	var body []byte
 	if route.NeedsBody {
 		if body, err = r.body(s.most); err != nil {
 			return fail(p, err)
@@ -251,6 +254,7 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 	if d.Outcome != policy.Allow {
 		a := answer{outcome: d.Outcome, detail: d.Detail, body: d.Body, scopes: d.Scopes, login: d.Login}
 		a.challengedBy(p, r)
+		a.refusal = route.Refusal(body, a.outcome, a.detail)
 		return a
 	}
 	why.at(StagePass)

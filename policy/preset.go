@@ -49,6 +49,9 @@ type PresetRoute struct {
 	// Map says what the request asks for. It is called after the token is verified, and gives at least one operation
 	// or an error; a *Refusal is answered as it says. Nil where the route is public.
 	Map func(Input) ([]Operation, error)
+	// Refusal is the body of an answer that refuses a request whose body was read, where clients expect another one than
+	// {"detail": ...}. It gets the request's body as it came. Nil, and an empty text, mean that they do not.
+	Refusal func(body []byte, o Outcome, detail string) string
 }
 
 // Input is what a route's Map sees of the request.

@@ -44,6 +44,15 @@ func (r Route) Operations(query string, body []byte) ([]Operation, error) {
 	return ops, err
 }
 
+// Refusal is the body of an answer that refuses the request, whose body is given as it came; empty where clients expect no
+// other one than {"detail": ...}.
+func (r Route) Refusal(body []byte, o Outcome, detail string) string {
+	if r.route == nil || r.route.refusal == nil || len(body) == 0 {
+		return ""
+	}
+	return r.route.refusal(body, o, detail)
+}
+
 // jsonFault says what is wrong with a JSON text without showing any of it.
 func jsonFault(err error) string {
 	text := err.Error()
@@ -62,6 +71,7 @@ type compiledRoute struct {
 	readsQuery   bool     // operations may depend on it
 	names        []string // of its parameters, in order
 	operations   func(Input) ([]Operation, error)
+	refusal      func(body []byte, o Outcome, detail string) string
 }
 
 // routeTree finds the most specific route of a path: at each segment a literal wins over a parameter, and that over

@@ -302,7 +302,7 @@ func (p *Policy) compileAPI(source APISource, headers []HeaderSource, presets ma
 			}) {
 				continue
 			}
-			add(&compiledRoute{method: r.Method, path: r.Path, public: r.Public, needsBody: r.NeedsBody, readsQuery: true, operations: r.Map}, source.Preset.Pos)
+			add(&compiledRoute{method: r.Method, path: r.Path, public: r.Public, needsBody: r.NeedsBody, readsQuery: true, operations: r.Map, refusal: r.Refusal}, source.Preset.Pos)
 		}
 		for _, r := range source.Public {
 			problems = append(problems, checkMethod(r.Method)...)

@@ -111,12 +111,12 @@ func (a *api) routes() []policy.PresetRoute {
 			{Method: "POST", Path: "/store/namespaces", NeedsBody: true, Map: listNamespaces},
 		}},
 		{h.disableMCP, []policy.PresetRoute{
-			{Method: "POST", Path: "/mcp", NeedsBody: true, Map: a.mcp},
-			{Method: "POST", Path: "/mcp/", NeedsBody: true, Map: a.mcp},
+			{Method: "POST", Path: "/mcp", NeedsBody: true, Map: a.mcp, Refusal: rpcRefusal},
+			{Method: "POST", Path: "/mcp/", NeedsBody: true, Map: a.mcp, Refusal: rpcRefusal},
 		}},
 		{h.disableA2A, []policy.PresetRoute{
-			{Method: "POST", Path: "/a2a/{assistant_id}", NeedsBody: true, Map: a.a2a},
-			{Method: "POST", Path: "/a2a/{assistant_id}/", NeedsBody: true, Map: a.a2a},
+			{Method: "POST", Path: "/a2a/{assistant_id}", NeedsBody: true, Map: a.a2a, Refusal: rpcRefusal},
+			{Method: "POST", Path: "/a2a/{assistant_id}/", NeedsBody: true, Map: a.a2a, Refusal: rpcRefusal},
 			{Method: "GET", Path: "/a2a/{assistant_id}", Map: a.readAssistant}, // its card
 			{Method: "GET", Path: "/a2a/{assistant_id}/", Map: a.readAssistant},
 			{Method: "GET", Path: "/a2a/{assistant_id}/.well-known/agent-card.json", Map: a.readAssistant},
