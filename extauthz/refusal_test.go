@@ -19,7 +19,7 @@ func TestA_refused_MCP_message_is_answered_with_a_JSON_RPC_error(t *testing.T) {
 		{"a rule's filter", m.mint(t, map[string]any{"sub": "johndoe", "scope": "me"}), `{"jsonrpc":"2.0","id":3,"method":"tools/list"}`, 403, `{"jsonrpc":"2.0","id":3,"error":{"code":-32000,"message":"Forbidden"}}`},
 		{"an unknown method", m.mint(t, map[string]any{"sub": "johndoe", "scope": "me"}), `{"jsonrpc":"2.0","id":"x","method":"resources/list"}`, 403, `{"jsonrpc":"2.0","id":"x","error":{"code":-32601,"message":"Unknown method."}}`},
 		{"no strict JSON", m.mint(t, map[string]any{"sub": "johndoe", "scope": "me"}), `{"id":1,"id":1}`, 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"The body is not strict JSON (RFC 7493)."}}`},
-		{"no token", "", `{"jsonrpc":"2.0","id":3,"method":"tools/list"}`, 401, `{"detail":"Not authenticated"}`},
+		{"no token", "", `{"jsonrpc":"2.0","id":3,"method":"tools/list"}`, 401, `{"detail":"An access token is needed."}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			list := &corev3.HeaderMap{}
