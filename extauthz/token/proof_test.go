@@ -9,6 +9,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -277,4 +280,38 @@ func FuzzProofMemory(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The documentation's table of checks names tests that there are.
+func TestEveryCheckOfProofsHasItsTest(t *testing.T) {
+	page, err := os.ReadFile("../../docs/sender-constrained.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests strings.Builder
+	for _, pattern := range []string{"*_test.go", "../*_test.go", "../../envoy/e2e/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatal(pattern, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tests.Write(text)
+		}
+	}
+	for _, name := range regexp.MustCompile(`(Test|Fuzz)[A-Z]\w+`).FindAllString(string(page), -1) {
+		if !strings.Contains(tests.String(), "func "+name+"(") {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	for _, list := range regexp.MustCompile(`TestProofs: ([a-zA-Z0-9_, ]+)`).FindAllStringSubmatch(string(page), -1) {
+		for _, name := range strings.Split(strings.TrimSpace(list[1]), ", ") {
+			if !strings.Contains(tests.String(), `{"`+name+`", "DPoP"`) {
+				t.Errorf("TestProofs has no case %q", name)
+			}
+		}
+	}
 }

@@ -52,6 +52,36 @@ func TestEveryDocumentedProviderLoads(t *testing.T) {
 	}
 }
 
+func TestTheManifestsOfSenderConstrainedTokensLoad(t *testing.T) {
+	text, err := os.ReadFile("../../docs/sender-constrained.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pieces := strings.Split(string(text), "```yaml\n")[1:]
+	if len(pieces) != 3 {
+		t.Fatalf("%d pieces", len(pieces))
+	}
+	for i, piece := range pieces {
+		piece, _, _ = strings.Cut(piece, "```")
+		compiled, problems := load([]txtar.File{{Name: "a.yaml", Data: []byte(piece)}})
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		if len(compiled.Snapshot.Warnings()) > 0 {
+			t.Error(compiled.Snapshot.Warnings())
+		}
+		proof := compiled.Providers["company"].Proof
+		if dpop := i == 0; proof.Nonces != dpop || (len(proof.NonceKey) >= 32) != dpop || proof.Required != (i < 2) {
+			t.Errorf("piece %d: %+v", i, proof)
+		}
+		for _, p := range compiled.Snapshot.Policies() {
+			if p.ForwardedCertificate != (i == 2) {
+				t.Errorf("piece %d: a forwarded certificate counts: %v", i, p.ForwardedCertificate)
+			}
+		}
+	}
+}
+
 const (
 	ours, theirs = "11111111-1111-1111-1111-111111111111", "33333333-3333-3333-3333-333333333333"
 	app          = "99999999-9999-9999-9999-999999999999"
