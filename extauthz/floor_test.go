@@ -21,6 +21,8 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/usher-authz/usher/extauthz/token/tokentest"
 )
 
 // The floor is what a stock grpc-go and go-control-plane server costs that allows everything. Usher is measured against it
@@ -210,6 +212,20 @@ func check(token string) *authv3.CheckRequest {
 	}}
 }
 
+// proved is check with the DPoP scheme and a proof.
+func proved(token string, key *tokentest.Key) *authv3.CheckRequest {
+	c := check(token)
+	list := c.Attributes.Request.Http.HeaderMap
+	for _, h := range list.Headers {
+		if h.Key == "authorization" {
+			h.RawValue = []byte("DPoP " + token)
+		}
+	}
+	proof := tokentest.Proof(key, "GET", "https://api.test/v1/items/42", token, time.Now()).String()
+	list.Headers = append(list.Headers, &corev3.HeaderValue{Key: "dpop", RawValue: []byte(proof)})
+	return c
+}
+
 // BenchmarkCheck is a whole check through gRPC: warm with a token seen before, cold with one never seen. x-floor is its CPU
 // time as a multiple of the floor's, us/check and floor-us the two that it comes from.
 func BenchmarkCheck(b *testing.B) {
@@ -223,6 +239,18 @@ func BenchmarkCheck(b *testing.B) {
 			}
 			return out
 		}, false)
+	})
+	// A token seen before, and a proof that no request had before (RFC 9449): what a DPoP client costs each time.
+	b.Run("dpop_ES256", func(b *testing.B) {
+		m, key := newMinter(b, "RS256"), tokentest.NewKey("client", "ES256")
+		token := m.mint(b, map[string]any{"cnf": map[string]any{"jkt": key.Thumbprint()}})
+		compare(b, m, func(n int) []*authv3.CheckRequest {
+			out := make([]*authv3.CheckRequest, n)
+			for i := range out {
+				out[i] = proved(token, key)
+			}
+			return out
+		}, true) // an empty memory of proofs for each round: one user has room for only so many
 	})
 	for _, alg := range []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"} {
 		b.Run("cold_"+alg, func(b *testing.B) {
@@ -278,6 +306,12 @@ func BenchmarkDecide(b *testing.B) {
 
 // TestThe_benchmarks_tokens_are_good keeps the benchmarks from measuring refusals.
 func TestThe_benchmarks_tokens_are_good(t *testing.T) {
+	m, key := newMinter(t, "RS256"), tokentest.NewKey("client", "ES256")
+	bound := New(Options{})
+	bound.Swap(testState(t, m))
+	if got := statusOf(do(t, bound, proved(m.mint(t, map[string]any{"cnf": map[string]any{"jkt": key.Thumbprint()}}), key))); got != 200 {
+		t.Errorf("dpop: got %d, want 200", got)
+	}
 	for _, alg := range []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"} {
 		m := newMinter(t, alg)
 		gate := New(Options{})
