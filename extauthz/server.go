@@ -258,11 +258,18 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 		return a
 	}
 	why.at(StagePass)
+	headers, err := state.assert(p, id, d.Headers, s.now())
+	if err != nil {
+		return fail(p, err)
+	}
 	if rec.trial == nil {
 		forget(state.Lookups[p.Name], ops)
 	}
 	rec.headers, rec.edits = d.Headers, d.Edits
-	a := s.pass(p, r, d.Headers)
+	a := s.pass(p, r, headers)
+	if id == p.Anonymous() {
+		a.unasserted(p)
+	}
 	if len(d.Edits) > 0 {
 		edited, err := edit.Apply(body, d.Edits)
 		if err != nil {
@@ -305,6 +312,7 @@ func (s *Server) public(p *policy.Policy, r *request) answer {
 	for _, name := range p.HeaderNames() {
 		a.remove = append(a.remove, name)
 	}
+	a.unasserted(p)
 	return a
 }
 

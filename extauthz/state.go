@@ -17,13 +17,14 @@ import (
 // the look-ups at their backends. A Server swaps it whole, so that no request sees half of a change. It does not change
 // once it is in force.
 type State struct {
-	Policies  *policy.Snapshot
-	Verifiers map[string]token.Verifier // by provider
-	Lookups   map[string]Lookup         // by policy
-	guards    map[*policy.Policy]*guard
-	providers map[string]*provider
-	backends  map[string][]backend // by URL
-	tokens    *token.Cache
+	Policies   *policy.Snapshot
+	Verifiers  map[string]token.Verifier // by provider
+	Lookups    map[string]Lookup         // by policy
+	guards     map[*policy.Policy]*guard
+	providers  map[string]*provider
+	backends   map[string][]backend // by URL
+	tokens     *token.Cache
+	assertions assertions
 }
 
 // Lookup finds the metadata of objects at a backend.
@@ -97,6 +98,10 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 		s.Lookups[name] = c
 	}
 	s.share()
+	var err error
+	if s.assertions, err = newAssertions(policies); err != nil {
+		return nil, err
+	}
 	return s, s.prepare()
 }
 

@@ -19,6 +19,8 @@ type Identity struct {
 
 	// memo holds the identity headers of the policy that asked last: they depend on the identity alone.
 	memo atomic.Pointer[headerMemo]
+	// signed holds the last assertions, see Keep.
+	signed [2]atomic.Pointer[Signed]
 }
 
 // valid reports whether it is somebody, or the nobody of a policy. The zero value is not.

@@ -32,7 +32,8 @@ type Policy struct {
 	RevocationMayLag bool
 
 	document  *Document
-	nobody    *Identity // nil: a token is needed
+	assertion *Assertion // nil: none
+	nobody    *Identity  // nil: a token is needed
 	hosts     []string
 	routes    routeTree
 	rules     *rules
@@ -171,12 +172,18 @@ func (s *Snapshot) stripShadows() {
 			for _, h := range shadow.headers {
 				p.remove[CanonicalHeader(h.name)] = true
 			}
+			if shadow.assertion != nil {
+				p.remove[shadow.assertion.Header] = true
+			}
 		}
 	}
 	for _, p := range s.byName {
 		own := map[string]bool{}
 		for _, h := range p.headers {
 			own[h.name] = true
+		}
+		if p.assertion != nil {
+			own[p.assertion.Header] = true
 		}
 		for name := range p.remove {
 			if !own[name] {
@@ -254,6 +261,7 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 		p.headers = append(p.headers, headerSource{name, e})
 		p.remove[name] = true
 	}
+	problems = append(problems, p.compileAssertion(c, &source)...)
 	warnings = append(warnings, c.names.unused(source)...)
 	slices.SortFunc(p.headers, func(a, b headerSource) int { return strings.Compare(a.name, b.name) })
 	return p, problems, warnings

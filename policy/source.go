@@ -26,6 +26,7 @@ type Source struct {
 	Conditions           []Condition // as conditions.NAME
 	Rules                []RuleSource
 	IdentityHeaders      []HeaderSource
+	Assertion            *AssertionSource // nil: none
 }
 
 // Document is a JSON text that anybody may read at one path of the policy's hosts.
@@ -85,7 +86,7 @@ type Condition struct {
 	Name, Value Text
 }
 
-// HeaderSource is one member of identityHeaders: a header name and the CEL expression of its value.
+// HeaderSource is one member of identityHeaders, or of an assertion's claims: a name and the CEL expression of its value.
 type HeaderSource struct {
 	Name  Text
 	Value Text

@@ -43,6 +43,7 @@ func newAdmin(ctx context.Context, g *gate, o serveOptions) (*admin, error) {
 		answer(w, status, r)
 	})
 	mux.Handle("GET /metrics", newMetrics(g))
+	mux.HandleFunc("GET /assertion/{path...}", assertionKeys(g))
 	mux.Handle("POST /backchannel-logout/{provider...}", newLogout(g))
 	a.server = &http.Server{
 		Handler:           mux,

@@ -27,7 +27,6 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 			s.Hosts = append(s.Hosts, h)
 		}
 	}
-	c.notYet(o, "assertion")
 	s.Providers = c.providers(o)
 	if spec.ResourceMetadata != "" {
 		// RFC 9728, section 3.
@@ -56,6 +55,7 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 	s.Variables, s.Conditions = c.variables(o)
 	s.Rules = c.rules(o)
 	s.IdentityHeaders = c.identityHeaders(o)
+	s.Assertion = c.assertion(o)
 	if spec.CORS != nil {
 		c.cors(o)
 	}

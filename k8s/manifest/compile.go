@@ -59,9 +59,10 @@ type compiler struct {
 	byName  map[key]*Object // the first of each name
 	// qualified says that names carry their namespace, as objects of several ones are loaded.
 	qualified bool
-	broken    bool                // an object has a problem that Parse reported
-	unread    bool                // an object could not be read so far that its kind and name are known
-	hosts     map[string]claimant // of Enforce policies
+	broken    bool                    // an object has a problem that Parse reported
+	unread    bool                    // an object could not be read so far that its kind and name are known
+	hosts     map[string]claimant     // of Enforce policies
+	published map[string]publishedKey // of assertions, by kid
 	problems  policy.Problems
 }
 
@@ -74,7 +75,7 @@ type claimant struct {
 type key struct{ kind, namespace, name string }
 
 func newCompiler(objects []Object, presets map[string]policy.Preset) *compiler {
-	c := &compiler{presets: presets, byName: map[key]*Object{}, hosts: map[string]claimant{}}
+	c := &compiler{presets: presets, byName: map[key]*Object{}, hosts: map[string]claimant{}, published: map[string]publishedKey{}}
 	namespaces := map[string]bool{}
 	for i := range objects {
 		o := &objects[i]

@@ -64,19 +64,6 @@ func (c *compiler) provider(o *Object) token.Config {
 	return config
 }
 
-// notYet refuses fields of the API that nothing acts on.
-func (c *compiler) notYet(o *Object, fields ...string) {
-	for _, field := range fields {
-		path := []any{"spec"}
-		for _, name := range strings.Split(field, ".") {
-			path = append(path, name)
-		}
-		if _, given := o.find(path...); given {
-			c.add(o.at(path...), "found a field that this version does not act on", "a manifest without it", "")
-		}
-	}
-}
-
 // strings checks a list whose items are compared exactly: none empty, none twice.
 func (c *compiler) strings(o *Object, list []string, what string, path ...any) {
 	seen := map[string]bool{}

@@ -1,0 +1,64 @@
+package extauthz
+
+import (
+	"time"
+
+	"github.com/usher-authz/usher/extauthz/assertion"
+	"github.com/usher-authz/usher/policy"
+)
+
+// assertions are the signers of the policies that give their backend an assertion, and their published keys. They do not
+// change once they are made.
+type assertions struct {
+	signers map[*policy.Policy]*assertion.Signer
+	all     []byte            // the JWK set of all
+	sets    map[string][]byte // the JWK set of each, by policy name
+}
+
+// newAssertions makes the signers anew for each State: what an identity keeps of an older one is not used again, as the
+// claims may be others.
+func newAssertions(policies *policy.Snapshot) (a assertions, err error) {
+	a.signers, a.sets = map[*policy.Policy]*assertion.Signer{}, map[string][]byte{}
+	var list []*assertion.Signer
+	for _, p := range policies.Policies() {
+		s, err := assertion.New(p)
+		if err != nil {
+			return a, err
+		}
+		if s == nil {
+			continue
+		}
+		a.signers[p] = s
+		list = append(list, s)
+		if a.sets[p.Name], err = assertion.KeySet(s); err != nil {
+			return a, err
+		}
+	}
+	a.all, err = assertion.KeySet(list...)
+	return a, err
+}
+
+// assert puts the policy's assertion behind the identity headers. Nobody gets none. A policy that asks for an assertion and
+// has no signer lets nothing pass.
+func (s *State) assert(p *policy.Policy, id *policy.Identity, headers []policy.Header, now time.Time) ([]policy.Header, error) {
+	if p.Assertion() == nil || id == p.Anonymous() {
+		return headers, nil
+	}
+	return s.assertions.signers[p].Headers(id, headers, now)
+}
+
+// unasserted removes the client's copy of the assertion where none of Usher's takes its place.
+func (a *answer) unasserted(p *policy.Policy) {
+	if spec := p.Assertion(); spec != nil {
+		a.remove = append(a.remove, spec.Header)
+	}
+}
+
+// AssertionKeys is the JWK set (RFC 7517, section 5) of the public keys that assertions are verified by: of the policy of
+// that name, or of all if it is empty. It is nil if there is no such policy, or it has no assertion. Nobody may change it.
+func (s *State) AssertionKeys(name string) []byte {
+	if name == "" {
+		return s.assertions.all
+	}
+	return s.assertions.sets[name]
+}
