@@ -16,6 +16,7 @@ type record struct {
 	route      string
 	method     string
 	host       string
+	path       string // as the client sent it, without the query, where credentials can be
 	operations []policy.Operation
 	rule       policy.RuleRef
 	outcome    policy.Outcome
@@ -81,7 +82,7 @@ func (r *record) MarshalLogObject(out zapcore.ObjectEncoder) error {
 	out.AddString("host", r.host)
 	out.AddString("method", r.method)
 	for _, f := range []struct{ name, value string }{
-		{"rule", r.rule.On}, {"rule_at", r.rule.Position}, {"reason", r.reason}, {"user", r.user}, {"request_id", r.requestID},
+		{"path", r.path}, {"rule", r.rule.On}, {"rule_at", r.rule.Position}, {"reason", r.reason}, {"user", r.user}, {"request_id", r.requestID},
 	} {
 		if f.value != "" {
 			out.AddString(f.name, f.value)

@@ -85,6 +85,18 @@ func (r *request) publicURL(base string) string {
 	return base + raw
 }
 
+// maxRecordedPath bounds the path in a decision record, in bytes.
+const maxRecordedPath = 1 << 10
+
+// recordedPath is the path for the decision record, as it was sent; "" where it is malformed or too long to be of use.
+func (r *request) recordedPath() string {
+	raw, _, _ := strings.Cut(r.target, "?")
+	if r.path == "" || len(raw) > maxRecordedPath {
+		return ""
+	}
+	return raw
+}
+
 var errPath = badRequest("The path is malformed.")
 
 // isMethod accepts capital letters only: methods are case-sensitive (RFC 9110, section 9.1), and a backend that folds

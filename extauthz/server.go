@@ -142,7 +142,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	why := rec.explain
 	r, err := decode(check)
 	rec.host, rec.method = r.host, r.method
-	rec.requestID = r.headers.requestID
+	rec.requestID, rec.path = r.headers.requestID, r.recordedPath()
 	why.decoded(&r)
 	if err != nil {
 		return rec.fail(err)

@@ -65,6 +65,14 @@ func (t *terminal) bad(format string, args ...any) {
 	write(t.out, "%s %s\n", paint(t.outColour, red, "fail:"), oneLine(fmt.Sprintf(format, args...)))
 }
 
+// step writes a line of an explanation: a name in a column of its own, and what there is to say.
+func (t *terminal) step(name string, indent int, format string, args ...any) {
+	pad := strings.Repeat("  ", indent)
+	text := oneLine(fmt.Sprintf(format, args...))
+	line := fmt.Sprintf("%s%s %s", pad, paint(t.outColour, bold, fmt.Sprintf("%-10s", oneLine(name))), text)
+	write(t.out, "%s\n", strings.TrimRight(line, " "))
+}
+
 // warn writes a line about what should be known.
 func (t *terminal) warn(format string, args ...any) {
 	write(t.err, "%s %s\n", paint(t.errTone, yellow, "warning:"), oneLine(fmt.Sprintf(format, args...)))

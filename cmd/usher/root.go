@@ -53,7 +53,7 @@ func newRoot(t *terminal) *cobra.Command {
 	root.SetErr(t.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return err })
-	root.AddCommand(newServe(t), newValidate(t), newTest(t), newEnvoy(t), newVersion(t))
+	root.AddCommand(newServe(t), newValidate(t), newTest(t), newExplain(t), newEnvoy(t), newVersion(t))
 	return root
 }
 

@@ -56,7 +56,11 @@ func (g *Gate) arrive(token string, r policytest.Request) sent {
 			s.headers = append(s.headers, [2]string{"cookie", pair})
 		}
 	default:
-		s.headers = append(s.headers, [2]string{"authorization", "Bearer " + token})
+		scheme := "Bearer "
+		if slices.ContainsFunc(s.headers, func(h [2]string) bool { return h[0] == "dpop" }) {
+			scheme = "DPoP " // a proof goes with a token that is bound (RFC 9449, section 7.1)
+		}
+		s.headers = append(s.headers, [2]string{"authorization", scheme + token})
 	}
 	return s
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
 	"github.com/usher-authz/usher/extauthz"
 	"github.com/usher-authz/usher/extauthz/lookup"
 	"github.com/usher-authz/usher/extauthz/token"
@@ -21,6 +23,13 @@ type Config struct {
 	Backends  map[string]lookup.Config // by policy; nobody is asked
 	Objects   []policytest.Object      // that the backends have
 	Now       time.Time                // of every request; zero: the real time
+
+	// State, where it is given, verifies real tokens: those of identities that have a Token. Its look-ups are not used, unless
+	// AskBackends. Whoever made it starts and stops it.
+	State *extauthz.State
+	// AskBackends looks objects up at the real backends; Objects are not looked at. Without State it needs Lookups.
+	AskBackends bool
+	Lookups     map[string]extauthz.Lookup // by policy
 }
 
 // Gate decides requests. Make one with [New]. It is not safe for concurrent use.
@@ -54,17 +63,19 @@ func New(c Config) (*Gate, error) {
 // renew puts a fresh state in force, in which nothing was looked up yet.
 func (g *Gate) renew() error {
 	c := &g.config
+	if c.State != nil {
+		return g.real()
+	}
 	verifiers := map[string]token.Verifier{}
 	for name := range c.Providers {
 		verifiers[name] = verifier{g, name}
 	}
-	lookups := map[string]extauthz.Lookup{}
-	for name, backend := range c.Backends {
-		l, err := g.supposed.lookup(backend, g.now)
-		if err != nil {
-			return fmt.Errorf("policy %q: %w", name, err)
+	lookups := c.Lookups
+	if !c.AskBackends {
+		var err error
+		if lookups, err = g.lookups(); err != nil {
+			return err
 		}
-		lookups[name] = l
 	}
 	state, err := extauthz.NewState(c.Policies, verifiers, lookups)
 	if err != nil {
@@ -72,6 +83,32 @@ func (g *Gate) renew() error {
 	}
 	g.server.Swap(state)
 	return nil
+}
+
+// real puts the given state in force.
+func (g *Gate) real() error {
+	if !g.config.AskBackends {
+		lookups, err := g.lookups()
+		if err != nil {
+			return err
+		}
+		g.config.State.Lookups = lookups
+	}
+	g.server.Swap(g.config.State)
+	return nil
+}
+
+// lookups are those of the supposed objects, by policy.
+func (g *Gate) lookups() (map[string]extauthz.Lookup, error) {
+	out := map[string]extauthz.Lookup{}
+	for name, backend := range g.config.Backends {
+		l, err := g.supposed.lookup(backend, g.now)
+		if err != nil {
+			return nil, fmt.Errorf("policy %q: %w", name, err)
+		}
+		out[name] = l
+	}
+	return out, nil
 }
 
 // verifier accepts the tokens that the gate made for one provider.
@@ -96,6 +133,9 @@ func (v verifier) Verify(_ context.Context, c token.Credential) (*policy.Identit
 func (g *Gate) token(id policytest.Identity) string {
 	if id.Anonymous {
 		return ""
+	}
+	if id.Token != "" {
+		return id.Token
 	}
 	if text, ok := g.tokens[id.Name]; ok {
 		return text
@@ -138,16 +178,21 @@ func (g *Gate) Ask(id policytest.Identity, r policytest.Request) policytest.Answ
 
 // Explain asks, and says how the answer came about.
 func (g *Gate) Explain(id policytest.Identity, r policytest.Request) (policytest.Answer, *extauthz.Explanation) {
+	a, why, _ := g.ask(g.token(id), r)
+	return a, why
+}
+
+func (g *Gate) ask(token string, r policytest.Request) (policytest.Answer, *extauthz.Explanation, *authv3.CheckResponse) {
 	if g.supposed.fails {
 		// A backend that failed for one request must not rest for the next one.
 		if err := g.renew(); err != nil {
-			return policytest.Answer{Fault: err.Error()}, &extauthz.Explanation{}
+			return policytest.Answer{Fault: err.Error()}, &extauthz.Explanation{}, nil
 		}
 	}
 	// Far enough that nothing in memory is ever late.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
-	sent := g.arrive(g.token(id), r)
+	sent := g.arrive(token, r)
 	response, why := g.server.Explain(ctx, sent.check())
-	return sent.carryOut(response, why), why
+	return sent.carryOut(response, why), why, response
 }

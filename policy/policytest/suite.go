@@ -24,13 +24,14 @@ type Case struct {
 	Expect   Expectation
 }
 
-// Identity is who asks. Just one of Claims, User and Anonymous is set.
+// Identity is who asks. Just one of Claims, User, Anonymous and Token is set.
 type Identity struct {
 	Name      string         // the test's own
 	Provider  string         // that vouches; empty for Anonymous
 	Claims    map[string]any // of a token, which become the user as the provider says
 	User      *User          // the user itself
 	Anonymous bool           // no token
+	Token     string         // a real one; a PolicyTest has none
 }
 
 // User is what rules see of who asks.

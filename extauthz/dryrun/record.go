@@ -1,0 +1,135 @@
+package dryrun
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/usher-authz/usher/policy"
+	"github.com/usher-authz/usher/policy/policytest"
+)
+
+// Record is a request that was decided before, as far as it was recorded, and what was decided then.
+type Record struct {
+	Identity policytest.Identity // Anonymous where none was recorded
+	Request  policytest.Request
+	Objects  []policytest.Object
+	Missing  []string // what the record does not hold, and a decision may depend on
+
+	Policy, Outcome, Rule, Reason string
+	Status                        int
+}
+
+// recorded is a decision record of the log, or a [Story], which has `request`.
+type recorded struct {
+	Outcome string `json:"outcome"`
+	Status  int    `json:"status"`
+	Rule    string `json:"rule"`
+	Reason  string `json:"reason"`
+	Host    string `json:"host"`
+	Method  string `json:"method"`
+	Path    string `json:"path"`
+	User    string `json:"user"`
+
+	Policy   json.RawMessage `json:"policy"` // its name, or StoryPolicy
+	Request  *StoryRequest   `json:"request"`
+	Identity *StoryIdentity  `json:"identity"`
+	Objects  []StoryObject   `json:"objects"`
+	Answer   StoryAnswer     `json:"answer"`
+}
+
+// ParseRecord reads one decision record as `usher serve` logs it (log-format json), or what `usher explain --output json` has
+// written. A record of the log says who asked for what, and neither the query, headers and body nor what the token said: a
+// decision that depends on those may come out otherwise, which Missing says.
+func ParseRecord(text []byte) (Record, error) {
+	var in recorded
+	if err := json.Unmarshal(text, &in); err != nil {
+		return Record{}, errors.New("not a JSON object of a decision record's form")
+	}
+	if in.Request != nil {
+		exact, err := policy.ParseValue(text)
+		if err != nil {
+			return Record{}, errors.New("not strict JSON (RFC 7493)")
+		}
+		return in.story(exact)
+	}
+	out := Record{
+		Outcome: in.Outcome, Status: in.Status, Rule: in.Rule, Reason: in.Reason,
+		Request: policytest.Request{Method: in.Method, Host: in.Host, Path: in.Path, Headers: map[string]string{}, RemoteAddress: "192.0.2.1"},
+		Missing: []string{"query", "headers", "body", "objects"},
+	}
+	_ = json.Unmarshal(in.Policy, &out.Policy) // of another form: unknown
+	switch {
+	case in.Outcome == "" || in.Host == "" || in.Method == "":
+		return Record{}, errors.New("not a decision record: it lacks outcome, host or method")
+	case in.Path == "":
+		return Record{}, errors.New("the decision record has no path: the request was malformed, or an older version wrote it")
+	case in.User == "":
+		out.Identity.Anonymous = true
+		if in.Status == 401 {
+			out.Missing = append(out.Missing, "token")
+		}
+	default:
+		out.Identity.User = &policytest.User{Identity: in.User, DisplayName: in.User}
+		out.Missing = append(out.Missing, "permissions", "claims")
+	}
+	return out, nil
+}
+
+// story reads what was told before.
+func (in *recorded) story(exact policy.Value) (Record, error) {
+	r := in.Request
+	out := Record{
+		Outcome: in.Answer.Outcome, Status: in.Answer.Status, Rule: in.Answer.Rule, Reason: in.Answer.Reason,
+		Request: policytest.Request{
+			Method: r.Method, Host: r.Host, Path: r.Path, Headers: map[string]string{}, Policy: r.Policy, RemoteAddress: r.RemoteAddress,
+		},
+	}
+	var named StoryPolicy
+	_ = json.Unmarshal(in.Policy, &named) // of another form: unknown
+	out.Policy = named.Name
+	if r.Method == "" || r.Host == "" || r.Path == "" {
+		return Record{}, errors.New("its request lacks method, host or path")
+	}
+	for name, v := range r.Headers {
+		if v != Hidden {
+			out.Request.Headers[name] = v
+		}
+	}
+	if strings.Contains(r.Path+r.Body, Hidden) {
+		out.Missing = append(out.Missing, "what was hidden in the request")
+	}
+	if r.Body != "" {
+		out.Request.Body = []byte(r.Body)
+	}
+	switch i := in.Identity; {
+	case i == nil || i.Anonymous:
+		out.Identity.Anonymous = true
+		if i == nil && in.Answer.Status == 401 {
+			out.Missing = append(out.Missing, "token")
+		}
+	case i.Identity == "":
+		return Record{}, errors.New("its identity has no name")
+	default:
+		out.Identity.Provider = i.Provider
+		claims, _ := at(exact, "identity", "claims").(map[string]any)
+		out.Identity.User = &policytest.User{Identity: i.Identity, DisplayName: i.DisplayName, Permissions: i.Permissions, Claims: claims}
+	}
+	list, _ := at(exact, "objects").([]any)
+	for i, o := range in.Objects {
+		if o.Found {
+			metadata, _ := at(list[i], "metadata").(map[string]any)
+			out.Objects = append(out.Objects, policytest.Object{Resource: o.Resource, ID: o.ID, Metadata: metadata})
+		}
+	}
+	return out, nil
+}
+
+// at returns what stands at a path of names, with numbers as they were written.
+func at(v policy.Value, path ...string) policy.Value {
+	for _, name := range path {
+		object, _ := v.(map[string]any)
+		v = object[name]
+	}
+	return v
+}
