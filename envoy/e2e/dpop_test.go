@@ -3,9 +3,11 @@ package e2e_test
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -159,6 +161,34 @@ func TestAServerNonceIsAskedForInEachProof(t *testing.T) {
 	}
 	next := asked(until(ctx, t, http.StatusUnauthorized, call(key.proof(t, http.MethodGet, target, token, nonce)), http.StatusServiceUnavailable))
 	until(ctx, t, http.StatusOK, call(key.proof(t, http.MethodGet, target, token, next)), http.StatusServiceUnavailable)
+}
+
+// A nonce of a minute ago is still good, and the next one comes with the answer (RFC 9449, section 8.2), through Envoy.
+func TestTheNextNonceComesWithAGoodAnswer(t *testing.T) {
+	ctx := begin(t)
+	const secret = "0123456789abcdef0123456789abcdef"
+	o := startOAuth(ctx, t, "next-nonce", strings.NewReplacer(
+		"stringData: {", "stringData: {nonceKey: "+secret+", ",
+		"  jwt: {typ", "  proofOfPossession: {nonces: true, nonceKeyRef: {name: client}}\n  jwt: {typ").Replace(oauthManifests))
+	key := newDPoPKey(t)
+	token := o.token(ctx, t, "jwt", "machine", http.Header{"Dpop": {key.proof(t, http.MethodPost, o.provider.Issuer+"/token", "", "")}})
+	// As another replica with the same key made it.
+	made := binary.BigEndian.AppendUint64(nil, uint64(time.Now().Unix()/60-1))
+	h := hmac.New(sha256.New, []byte(secret))
+	h.Write(append([]byte("usher dpop nonce\x00"), made...))
+	old := base64.RawURLEncoding.EncodeToString(append(made, h.Sum(nil)[:16]...))
+	call := func(nonce string) func() (reply, error) {
+		return func() (reply, error) {
+			proof := key.proof(t, http.MethodGet, "http://"+jwtHost+"/me", token, nonce)
+			return askMe(ctx, client, o.gate.URL, jwtHost, http.Header{"Authorization": {"DPoP " + token}, "Dpop": {proof}})
+		}
+	}
+	r := until(ctx, t, http.StatusOK, call(old), http.StatusServiceUnavailable)
+	next := r.header.Get("DPoP-Nonce")
+	if next == "" || next == old || r.header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("the next nonce is %q, Cache-Control %q", next, r.header.Get("Cache-Control"))
+	}
+	until(ctx, t, http.StatusOK, call(next), http.StatusServiceUnavailable)
 }
 
 // spoil changes a letter near the end: of a compact JWS, in its signature.
