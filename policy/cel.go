@@ -16,10 +16,6 @@ import (
 // This file and its cel_*.go are the only ones that import CEL. What an expression sees is typed, so that a misspelt `user.identty` is a
 // problem at load and not a denial at run time.
 
-// costLimit bounds what one expression may cost at run time, in CEL's units (about one per visited element). It is
-// only tracked for expressions that can loop, as the others are bounded by the size of their inputs.
-const costLimit = 1_000_000
-
 // Request is what an expression sees as `request`.
 type Request struct {
 	Method, Path, Host, RemoteAddress string
@@ -213,6 +209,8 @@ type expression struct {
 	userOnly bool     // it depends on nothing but `user`
 	// perOperation: it depends on what differs between the operations of one request.
 	perOperation bool
+	counted      bool     // what it costs is counted
+	cost         uint64   // as estimated
 	names        []string // the full names of variables and conditions that it uses
 }
 
@@ -242,6 +240,9 @@ func (r result) celType() *cel.Type {
 // then checked when it is used.
 func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Problems) {
 	want := gives.celType()
+	if len(t.Text) > maxExpression {
+		return nil, Problems{{Pos: t.Pos, Found: fmt.Sprintf("expression of %d bytes", len(t.Text)), Want: fmt.Sprintf("at most %d", maxExpression), Hint: "variables hold lists, conditions hold parts of an expression"}}
+	}
 	parsed, issues := c.env.Parse(t.Text)
 	if issues.Err() != nil {
 		return nil, t.issues(issues)
@@ -278,14 +279,24 @@ func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Pro
 				c.inherit(e, name, denied[x.ID()])
 			}
 		case ast.CallKind:
+			if !isCheap(x, native) {
+				e.counted = true
+			}
 			if s, ok := scopeTest(x); ok && !denied[x.ID()] {
 				e.scopes = append(e.scopes, s)
 			}
 		}
 	}))
-	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
-	if loops {
-		options = append(options, cel.CostLimit(costLimit))
+	if ps := c.checkCalls(native, t); len(ps) > 0 {
+		return nil, ps
+	}
+	if p := c.estimate(parsed, e, t); p != nil {
+		return nil, Problems{*p}
+	}
+	e.counted = e.counted || loops
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(guard(loops))}
+	if e.counted {
+		options = append(options, cel.CostTracking(counter{}), cel.CostLimit(costLimit))
 	}
 	program, err := c.env.Program(parsed, options...)
 	if err != nil {
@@ -354,7 +365,7 @@ func scopeTest(x ast.Expr) (string, bool) {
 
 // bool evaluates e; anything but a true or false is an error.
 func (e *expression) bool(s *scope) (bool, error) {
-	v, _, err := e.program.Eval(s)
+	v, err := e.eval(s)
 	if err != nil {
 		return false, err
 	}
@@ -367,16 +378,19 @@ func (e *expression) bool(s *scope) (bool, error) {
 
 // value evaluates e to a JSON value.
 func (e *expression) value(s *scope) (Value, error) {
-	v, _, err := e.program.Eval(s)
+	v, err := e.eval(s)
 	if err != nil {
 		return nil, err
+	}
+	if !within(v, maxResult) {
+		return nil, errMade
 	}
 	return jsonValue(v, maxDepth)
 }
 
 // string evaluates e to a string.
 func (e *expression) string(s *scope) (string, error) {
-	v, _, err := e.program.Eval(s)
+	v, err := e.eval(s)
 	if err != nil {
 		return "", err
 	}
@@ -501,6 +515,8 @@ var faults = [][2]string{
 	{"modulus by zero", "division by zero"},
 	{"overflow", "number out of range"},
 	{"cost limit exceeded", "cost limit exceeded"},
+	{errLong.Error(), errLong.Error()},
+	{errMade.Error(), errMade.Error()},
 	{"IP Address ", "not an IP address"},
 	{"CIDR ", "not an address range"},
 	{"expected iterable type", "neither list nor object"},
