@@ -99,8 +99,25 @@ install_node_parts() {
   printf '%s\n' "$stamp" >"$tools/node.stamp"
 }
 
+# What the documented Auth handler in Python needs, in an environment of its own.
+install_auth() {
+  local stamp
+  stamp=$(hash_of "$parts/requirements-auth.txt")
+  if [ "$(cat "$tools/auth.stamp" 2>/dev/null)" = "$stamp" ] && [ -x "$tools/auth/bin/python" ]; then
+    say "PyJWT and LangGraph's Python SDK are there"
+    return
+  fi
+  say "PyJWT and LangGraph's Python SDK ..."
+  rm -rf "$tools/auth" "$tools/auth.stamp"
+  quietly "$tools/venv.log" "$python" -m venv "$tools/auth"
+  quietly "$tools/pip.log" "$tools/auth/bin/python" -m pip install --disable-pip-version-check --no-input \
+    --require-hashes --no-deps --only-binary :all: --requirement "$parts/requirements-auth.txt"
+  printf '%s\n' "$stamp" >"$tools/auth.stamp"
+}
+
 check_machine
 mkdir -p "$tools"
 install_envoy
 install_node_parts
+install_auth
 say "all parts are in .tools"
