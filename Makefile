@@ -14,6 +14,8 @@ FUZZTIME  ?= 20s
 ARGS      ?=
 # For the end-to-end tests, such as E2E='-run Stream -v'.
 E2E       ?=
+# For the Kubernetes tests, such as K8S='-run Webhook -v'.
+K8S       ?=
 # make demo KEEP=1 leaves everything up at the end.
 KEEP      ?=
 
@@ -34,6 +36,7 @@ test: fmt vet ## Everything: formatting, vet, unit tests with the race detector,
 	@$(MAKE) wycheproof
 	@$(MAKE) attacks
 	@$(MAKE) e2e
+	@$(MAKE) k8s
 
 .PHONY: wycheproof
 wycheproof: ## The signature vectors of C2SP/wycheproof (a download of 26 MB)
@@ -62,6 +65,15 @@ ifeq ($(E2E),)
 	cd envoy/e2e && $(GO) test -race -count=1 -timeout 15m -v -run '^TestAttack' . | grep -Ev '^ *(=== |--- PASS|attacks_test.go:[0-9]+: status )'
 endif
 
+.PHONY: k8s
+k8s: tools k8s-tools ## The tests against a real Kubernetes API server (K8S='-run Name -v')
+	@echo '== Kubernetes: a real API server, with the race detector'
+	cd k8s/e2e && $(GO) test -race -count=1 -p 1 -timeout 20m $(K8S) ./...
+
+.PHONY: k8s-tools
+k8s-tools: ## Build etcd, kube-apiserver, kubectl, helm and egctl into .tools/k8s (some minutes)
+	@k8s/e2e/parts/install.sh
+
 .PHONY: demo
 demo: tools ## The story of Alice and Bob, told on the real parts (KEEP=1 leaves them up)
 	@cd envoy/e2e && $(GO) build -o ../../.tools/bin/usher-demo ./demo
@@ -83,6 +95,7 @@ vet:
 	$(GO) vet ./...
 	cd envoy/e2e && $(GO) vet ./...
 	cd extauthz/token/wycheproof && $(GO) vet ./...
+	cd k8s/e2e && $(GO) vet ./...
 
 .PHONY: lint
 lint: fmt vet ## Formatting, vet, and golangci-lint where it is installed

@@ -37,12 +37,13 @@ var arrows = map[string][]string{
 	"cmd/usher":           {"..."},
 	"extauthz/attacktest": {"..."}, // only tests import it
 	"envoy/e2e/...":       {"..."}, // a module of its own, and no part of the product
+	"k8s/e2e/...":         {"..."}, // likewise
 	"extauthz/token/...":  {"extauthz/token", "extauthz/signing", "policy"},
 	"extauthz/lookup/...": {"extauthz/lookup", "policy"},
 }
 
 // testOnly are packages that no part of the product may import.
-var testOnly = []string{"extauthz/attacktest", "extauthz/token/tokentest", "envoy/e2e"}
+var testOnly = []string{"extauthz/attacktest", "extauthz/token/tokentest", "envoy/e2e", "k8s/e2e"}
 
 // barred says what a package may not import directly, whatever else it needs. A prefix takes in what is below it.
 var barred = map[string][]string{
