@@ -2,8 +2,10 @@ package edit
 
 import (
 	"bytes"
+	"encoding/json"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -20,9 +22,15 @@ func FuzzApply(f *testing.F) {
 		f.Add([]byte(body), "metadata", "owner", "alice")
 		f.Add([]byte(body), "0/metadata", "owner", "\"")
 		f.Add([]byte(body), "", "x", "")
+		f.Add([]byte(body), "", "namespace_prefix", "alice")
 	}
 	f.Fuzz(func(t *testing.T, body []byte, at, name, value string) {
 		e := set(at, name, value)
+		var written any = value
+		if strings.HasSuffix(name, "prefix") { // as a search of a store is narrowed
+			written = []any{value}
+			e.Set[0].Value = written
+		}
 		before := bytes.Clone(body)
 		got, err := Apply(body, []policy.Edit{e})
 		if !bytes.Equal(body, before) {
@@ -35,7 +43,7 @@ func FuzzApply(f *testing.F) {
 		if bad != nil && strings.Contains(bad.Error(), "out of range") {
 			return // Apply keeps numbers that a Value cannot hold
 		}
-		want, old, possible := byValue(parsed, e.At, name, value)
+		want, old, possible := byValue(parsed, e.At, name, written)
 		if err != nil {
 			if got != nil {
 				t.Error("an error and a body")
@@ -55,9 +63,13 @@ func FuzzApply(f *testing.F) {
 		if !reflect.DeepEqual(result, want) {
 			t.Errorf("%q became %q", body, got)
 		}
-		// Nothing but one piece differs. Where the member was not there, that piece is only added.
-		if len(bytes.TrimLeft(body, " \t\r\n")) > 0 && !old {
-			if kept := prefix(body, got) + suffix(body, got); kept < len(body)-len("null") {
+		// Nothing but one piece differs. Where the member was not there, that piece is only added; else it is the old value.
+		if len(bytes.TrimLeft(body, " \t\r\n")) > 0 {
+			lost := len("null")
+			if old {
+				lost = len(rawAt(t, body, append(e.At[:len(e.At):len(e.At)], name)))
+			}
+			if kept := prefix(body, got) + suffix(body, got); kept < len(body)-lost {
 				t.Errorf("of %q only %d bytes are left in %q", body, kept, got)
 			}
 		}
@@ -68,8 +80,25 @@ func FuzzApply(f *testing.F) {
 	})
 }
 
+// rawAt is the text of the value at a path of a strict body.
+func rawAt(t *testing.T, body []byte, at []string) []byte {
+	t.Helper()
+	for _, name := range at {
+		var object map[string]json.RawMessage
+		var list []json.RawMessage
+		if json.Unmarshal(body, &object) == nil {
+			body = object[name]
+		} else if i, err := strconv.Atoi(name); err == nil && json.Unmarshal(body, &list) == nil && i < len(list) {
+			body = list[i]
+		} else {
+			t.Fatalf("no value at %q", at)
+		}
+	}
+	return bytes.TrimSpace(body)
+}
+
 // byValue makes the edit on a parsed value. old says that the member was there.
-func byValue(v any, at []string, name, value string) (_ any, old, ok bool) {
+func byValue(v any, at []string, name string, value any) (_ any, old, ok bool) {
 	if v == nil {
 		v = map[string]any{}
 	}

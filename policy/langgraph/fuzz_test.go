@@ -38,6 +38,11 @@ var writes = map[string][]string{
 	"POST /runs/crons": {"metadata"}, "POST /threads/{thread_id}/runs/crons": {"metadata"}, "PATCH /runs/crons/{cron_id}": {"metadata"},
 }
 
+// namespaces says where a route's body carries that of the items it is about.
+var namespaces = map[string]string{
+	"PUT /store/items": "namespace", "DELETE /store/items": "namespace", "POST /store/items/search": "namespace_prefix", "POST /store/namespaces": "prefix",
+}
+
 // FuzzBody sends any body and query to any route as alice, under the tutorial's policy. Whatever is let through is about
 // her objects alone, and says so where the backend will read it.
 func FuzzBody(f *testing.F) {
@@ -46,7 +51,7 @@ func FuzzBody(f *testing.F) {
 	for i, r := range preset.Routes {
 		index[r.Method+" "+r.Path] = i
 	}
-	p := rules(f, "    - {on: \"*\", filter: {owner: user.identity}, stamp: {owner: user.identity}}\n")
+	p := rules(f, "    - {on: \"*\", filter: {owner: user.identity}, stamp: {owner: user.identity}}\n    - {on: store, filter: {namespace: {$contains: user.identity}}}\n")
 	seed := func(request string, body []byte) {
 		method, target, _ := strings.Cut(request, " ")
 		path, query, _ := strings.Cut(target, "?")
@@ -65,6 +70,11 @@ func FuzzBody(f *testing.F) {
 	}
 	seed("POST /runs/batch", []byte(`[{"assistant_id":"agent","metadata":null},{"assistant_id":"agent","thread_id":"`+his+`"}]`))
 	seed("POST /runs", []byte(`{"assistant_id":"agent","multitask_strategy":"rollback","config":{"metadata":{"owner":"bob"}},"on_completion":"keep"}`))
+	seed("PUT /store/items", []byte(`{"namespace":["notes","alice"],"key":"k","value":{}}`))
+	seed("DELETE /store/items", []byte(`{"namespace":["alice"],"key":"k"}`))
+	seed("POST /store/items/search", []byte(`{"namespace_prefix":[],"filter":{"a":{"$ne":1}}}`))
+	seed("POST /store/namespaces", []byte(`{"prefix":["*","alice"],"suffix":["bob"]}`))
+	seed("POST /a2a/"+hers, []byte(`{"jsonrpc":"2.0","id":1,"method":"CancelTask","params":{"id":"`+hers+`:`+run+`"}}`))
 	seed("POST /mcp", []byte(`{"method":"initialize"}`))
 	objects := twoOwners()
 	alice := user("alice")
@@ -110,9 +120,16 @@ func FuzzBody(f *testing.F) {
 		if at := writes[route.Method+" "+route.Path]; at != nil {
 			checkOwner(t, about, v, at)
 		}
+		if name := namespaces[route.Method+" "+route.Path]; name != "" {
+			body, _ := v.(map[string]any)
+			if labels, _ := body[name].([]any); !slices.Contains(labels, any("alice")) {
+				t.Fatalf("%s: allowed with namespace %v", about, labels)
+			}
+		}
 		// A search, a cancel and the store read no run's configuration.
 		if !slices.ContainsFunc([]string{"/search", "/count", "/cancel", "/prune", "/store/"}, func(part string) bool { return strings.Contains(route.Path, part) }) {
-			if call, ok := v.(map[string]any); ok && call["method"] != nil {
+			// Only these read a method and its params.
+			if call, ok := v.(map[string]any); ok && (strings.HasSuffix(route.Path, "/commands") || strings.HasPrefix(route.Path, "/mcp") || strings.HasPrefix(route.Path, "/a2a")) {
 				v = call["params"]
 			}
 			checkHoles(t, about, v, chosen, strings.Contains(route.Path, "{thread_id}"))
