@@ -18,12 +18,18 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"github.com/usher-authz/usher/extauthz/revocation"
 	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/policy"
 )
 
 // assertingState guards api.test with a policy that asserts, which a Shadow policy with another header watches.
 func assertingState(t testing.TB, m *minter, anonymous bool) *State {
+	t.Helper()
+	return revocableState(t, m, anonymous, nil)
+}
+
+func revocableState(t testing.TB, m *minter, anonymous bool, revoked *token.Revocation) *State {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -42,7 +48,7 @@ func assertingState(t testing.TB, m *minter, anonymous bool) *State {
 	source := func(name, header string, shadow bool) policy.Source {
 		allow := text("true")
 		return policy.Source{
-			Name: name, Hosts: []policy.Text{text("api.test")}, Providers: []string{"p"}, Shadow: shadow, Anonymous: anonymous,
+			Name: name, Hosts: []policy.Text{text("api.test")}, Providers: []string{"p"}, Shadow: shadow, Anonymous: anonymous, RevocationMayLag: true,
 			API: policy.APISource{Routes: []policy.RouteSource{
 				{Method: text("GET"), Path: text("/healthz"), Public: true},
 				{Method: text("GET"), Path: text("/v1/items"), On: text("items:read")},
@@ -59,7 +65,7 @@ func assertingState(t testing.TB, m *minter, anonymous bool) *State {
 		t.Fatal(err)
 	}
 	state, err := Build(nil, snapshot, map[string]token.Config{
-		"p": {Name: "p", Issuer: testIssuer, Audiences: []string{"langgraph"}, JWKS: m.jwks(t), Identity: mapping, Fingerprint: rand.Text()},
+		"p": {Name: "p", Issuer: testIssuer, Audiences: []string{"langgraph"}, JWKS: m.jwks(t), Identity: mapping, Fingerprint: rand.Text(), Revocation: revoked},
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -219,4 +225,33 @@ func mustMapping(t testing.TB) *policy.Mapping {
 		t.Fatal(err)
 	}
 	return m
+}
+
+func TestAfterALogoutNobodyGetsTheAssertionThatWasKept(t *testing.T) {
+	m := newMinter(t, "ES256")
+	state := revocableState(t, m, false, &token.Revocation{URL: "redis://127.0.0.1:1"})
+	s := New(Options{})
+	s.Swap(state)
+	ask := func(text string) *authv3.CheckResponse {
+		r, err := s.Check(t.Context(), asserting("/v1/items", text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	alice, bob := assertingToken(t, m, "alice", time.Now().Add(time.Hour)), assertingToken(t, m, "bob", time.Now().Add(time.Hour))
+	kept := passed(t, ask(alice))["usher-assertion"]
+	if passed(t, ask(alice))["usher-assertion"] != kept {
+		t.Error("nothing is kept")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	// The list's server is away; this process acts on it all the same.
+	_ = state.providers["p"].revoked.Revoke(ctx, revocation.SUB, "alice", time.Now().Add(time.Second), time.Hour)
+	if r := ask(alice); r.GetDeniedResponse().GetStatus().GetCode() != 401 || strings.Contains(r.String(), kept) {
+		t.Errorf("after the logout: %v", r)
+	}
+	if c := claimsOf(t, passed(t, ask(bob))["usher-assertion"]); c["sub"] != "bob" {
+		t.Errorf("claims %v", c)
+	}
 }
