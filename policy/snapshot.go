@@ -15,6 +15,9 @@ type Snapshot struct {
 	any      *Policy
 	shadows  []*Policy // sorted by name
 	warnings Problems
+
+	kept       map[string]*compiled // for Next, by name
+	recompiled int
 }
 
 // Policy is one compiled AuthPolicy.
@@ -57,14 +60,18 @@ var alwaysRemove = []string{"x-auth-scheme", "x-http-method", "x-http-method-ove
 
 // New compiles a set. The error is [Problems], all of them at once, in which case there is no Snapshot.
 func New(set Set, presets map[string]Preset) (*Snapshot, error) {
+	return compileSet(nil, set, presets)
+}
+
+func compileSet(prev *Snapshot, set Set, presets map[string]Preset) (*Snapshot, error) {
 	c, err := ruleCompiler()
 	if err != nil {
 		return nil, err
 	}
-	s := &Snapshot{byName: map[string]*Policy{}, exact: map[string]*Policy{}, suffix: map[string]*Policy{}}
+	s := &Snapshot{byName: map[string]*Policy{}, exact: map[string]*Policy{}, suffix: map[string]*Policy{}, kept: map[string]*compiled{}}
 	var problems Problems
 	for _, source := range set.Policies {
-		p, ps, warnings := c.compilePolicy(source, presets)
+		p, ps, warnings := s.reuse(prev, c, source, presets)
 		problems, s.warnings = append(problems, ps...), append(s.warnings, warnings...)
 		if s.byName[p.Name] != nil {
 			problems = append(problems, Problem{Pos: source.Pos, Found: fmt.Sprintf("a second AuthPolicy %q", p.Name), Hint: "names are unique"})

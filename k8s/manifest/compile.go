@@ -13,6 +13,12 @@ import (
 // Compile checks what the objects say, by themselves and together, and compiles them. It is all or nothing: there is a
 // Compiled only if there is no problem, and none either if [Parse] reported a problem with one of the objects.
 func Compile(objects []Object, presets map[string]policy.Preset) (*Compiled, policy.Problems) {
+	return (*Compiled)(nil).Next(objects, presets)
+}
+
+// Next compiles as [Compile] does, and takes over from prev, which may be nil, the policies that have not changed since. The
+// presets must be the same. prev does not change.
+func (prev *Compiled) Next(objects []Object, presets map[string]policy.Preset) (*Compiled, policy.Problems) {
 	if len(objects) == 0 {
 		return nil, policy.Problems{{Found: "found no manifests", Want: oneOf(kinds())}}
 	}
@@ -44,7 +50,11 @@ func Compile(objects []Object, presets map[string]policy.Preset) (*Compiled, pol
 			out.Tests = append(out.Tests, c.test(o))
 		}
 	}
-	snapshot, err := policy.New(set, presets)
+	var before *policy.Snapshot
+	if prev != nil {
+		before = prev.Snapshot
+	}
+	snapshot, err := before.Next(set, presets)
 	c.join(err, c.place(objects))
 	if c.broken || len(c.problems) > 0 {
 		return nil, c.problems.Sort()

@@ -90,12 +90,14 @@ func (f Files) subscribe(w *fsnotify.Watcher) {
 func (f Files) loop(ctx context.Context, since Reading, changed <-chan struct{}, subscribe func(), deliver func(Reading)) {
 	poll := time.NewTicker(f.Poll)
 	defer poll.Stop()
-	last := since.digest
+	last, good := since.digest, since.Compiled
 	for {
 		subscribe()
 		if files, ok := f.settled(ctx, last); ok {
-			r := f.compile(files)
-			last = r.digest
+			r := f.compile(files, good)
+			if last = r.digest; r.Compiled != nil {
+				good = r.Compiled
+			}
 			deliver(r)
 		}
 		select {

@@ -119,7 +119,7 @@ func TestLoop(t *testing.T) {
 		first := f.Read()
 		write(t, path, changed)
 		files, ok := Files{Paths: f.Paths, Settle: time.Millisecond}.settled(t.Context(), first.digest)
-		if !ok || audience(f.compile(files)) != "b" {
+		if !ok || audience(f.compile(files, nil)) != "b" {
 			t.Error("not seen")
 		}
 	})

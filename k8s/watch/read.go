@@ -35,7 +35,7 @@ const maxFile = 8<<20 + 1
 const maxFiles = 10_000
 
 // Read reads and compiles the manifests once.
-func (f Files) Read() Reading { return f.compile(f.load()) }
+func (f Files) Read() Reading { return f.compile(f.load(), nil) }
 
 // file is one file as it was read: text or problem.
 type file struct {
@@ -141,8 +141,8 @@ func digestOf(files []file) digest {
 	return digest(h.Sum(nil))
 }
 
-// compile makes a reading of the files.
-func (f Files) compile(files []file) Reading {
+// compile makes a reading of the files; policies that prev has alike are taken over.
+func (f Files) compile(files []file, prev *manifest.Compiled) Reading {
 	r := Reading{Files: len(files), digest: digestOf(files)}
 	var objects []manifest.Object
 	for _, f := range files {
@@ -158,7 +158,7 @@ func (f Files) compile(files []file) Reading {
 		r.Problems.Sort()
 		return r
 	}
-	compiled, ps := manifest.Compile(objects, f.Presets)
+	compiled, ps := prev.Next(objects, f.Presets)
 	r.Problems = append(r.Problems, ps...).Sort()
 	if len(r.Problems) == 0 {
 		r.Compiled = compiled

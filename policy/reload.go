@@ -1,0 +1,98 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"maps"
+	"math"
+	"reflect"
+)
+
+// compiled is a policy as it was compiled, before it was joined with others: no request sees this one.
+type compiled struct {
+	fingerprint [sha256.Size]byte
+	policy      *Policy
+	warnings    Problems
+}
+
+// Next compiles a set as [New] does, and takes over from s what has not changed since: a policy counts as unchanged only if
+// all of its source is equal, places too, as decisions name them. The presets must be those that s was compiled with. s
+// itself does not change, and may be nil.
+func (s *Snapshot) Next(set Set, presets map[string]Preset) (*Snapshot, error) {
+	return compileSet(s, set, presets)
+}
+
+// Recompiled is how many policies were compiled for this snapshot; the others were taken over.
+func (s *Snapshot) Recompiled() int { return s.recompiled }
+
+// reuse returns a policy of its own for s, from what is kept or compiled anew.
+func (s *Snapshot) reuse(prev *Snapshot, c *compiler, source Source, presets map[string]Preset) (*Policy, Problems, Problems) {
+	h := sha256.New()
+	fingerprint(h, reflect.ValueOf(source))
+	k := &compiled{fingerprint: [sha256.Size]byte(h.Sum(nil))}
+	if prev != nil {
+		if old := prev.kept[source.Name]; old != nil && old.fingerprint == k.fingerprint {
+			k = old
+		}
+	}
+	if k.policy == nil {
+		var problems Problems
+		s.recompiled++
+		if k.policy, problems, k.warnings = c.compilePolicy(source, presets); len(problems) > 0 {
+			return k.policy, problems, k.warnings
+		}
+	}
+	s.kept[source.Name] = k
+	p := *k.policy
+	p.remove = maps.Clone(p.remove) // others add to it
+	return &p, nil, k.warnings
+}
+
+// fingerprint writes a value so that two different ones never write the same: lengths come first.
+func fingerprint(h hash.Hash, v reflect.Value) {
+	var b [9]byte
+	number := func(kind reflect.Kind, n uint64) {
+		b[0] = byte(kind)
+		binary.BigEndian.PutUint64(b[1:], n)
+		h.Write(b[:]) // hash.Hash never returns an error
+	}
+	switch v.Kind() {
+	case reflect.String:
+		number(reflect.String, uint64(v.Len()))
+		h.Write([]byte(v.String()))
+	case reflect.Bool:
+		n := uint64(0)
+		if v.Bool() {
+			n = 1
+		}
+		number(reflect.Bool, n)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		number(v.Kind(), uint64(v.Int())) //nolint:gosec // bits, not a number
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		number(v.Kind(), v.Uint())
+	case reflect.Float64:
+		number(reflect.Float64, math.Float64bits(v.Float()))
+	case reflect.Pointer, reflect.Interface:
+		if v.IsNil() {
+			number(reflect.Invalid, 0)
+			return
+		}
+		number(v.Kind(), 1)
+		fingerprint(h, v.Elem())
+	case reflect.Slice:
+		number(reflect.Slice, uint64(v.Len()))
+		for i := range v.Len() {
+			fingerprint(h, v.Index(i))
+		}
+	case reflect.Struct:
+		number(reflect.Struct, uint64(v.NumField()))
+		for i := range v.NumField() {
+			fingerprint(h, v.Field(i))
+		}
+	default:
+		// A new kind of field must be added here, or a change of it would not be seen.
+		panic(fmt.Sprintf("policy: fingerprint of %s", v.Type()))
+	}
+}
