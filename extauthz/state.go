@@ -162,6 +162,10 @@ func (s shared) Forget(ref policy.Ref) {
 // tokens and objects are supposed. Nothing runs in the background for it, and nothing is revoked.
 func NewState(policies *policy.Snapshot, verifiers map[string]token.Verifier, lookups map[string]Lookup) (*State, error) {
 	s := &State{Policies: policies, Verifiers: verifiers, Lookups: lookups}
+	var err error
+	if s.assertions, err = newAssertions(policies); err != nil {
+		return nil, err
+	}
 	return s, s.prepare()
 }
 

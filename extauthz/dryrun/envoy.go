@@ -111,8 +111,10 @@ func (s *sent) carryOut(response *authv3.CheckResponse, why *extauthz.Explanatio
 		denied := response.GetDeniedResponse()
 		a.Status, a.Message = int(denied.GetStatus().GetCode()), denied.GetBody()
 		if v, err := policy.ParseValue([]byte(denied.GetBody())); err == nil && why.Outcome != policy.Answer {
-			if object, ok := v.(map[string]any); ok {
-				a.Message, _ = object["detail"].(string)
+			if text, ok := at(v, "detail").(string); ok {
+				a.Message = text
+			} else if text, ok := at(v, "error", "message").(string); ok { // JSON-RPC 2.0, section 5.1
+				a.Message = text
 			}
 		}
 		return a

@@ -155,21 +155,21 @@ func (g *Gate) Tell(id policytest.Identity, r policytest.Request) Story {
 	}
 	if i := why.Identity; i != nil {
 		s.Identity = &StoryIdentity{
-			Anonymous: why.Anonymous, Identity: i.Name, DisplayName: i.DisplayName, Permissions: i.Permissions, Provider: i.Provider, Claims: i.Claims,
+			Anonymous: why.Anonymous, Identity: i.Name, DisplayName: i.DisplayName, Permissions: i.Permissions, Provider: i.Provider, Claims: h.object(i.Claims),
 		}
 	}
 	for _, o := range why.Trace.Operations {
-		s.Operations = append(s.Operations, operationOf(o))
+		s.Operations = append(s.Operations, h.operation(o))
 	}
 	for i, ref := range why.Needs {
 		object := StoryObject{Resource: ref.Resource, ID: ref.ID, Path: ref.Path}
 		if i < len(why.Found) {
-			object.Found, object.Metadata = why.Found[i].Found, why.Found[i].Metadata
+			object.Found, object.Metadata = why.Found[i].Found, h.object(why.Found[i].Metadata)
 		}
 		s.Objects = append(s.Objects, object)
 	}
 	for _, e := range why.Edits {
-		s.Edits = append(s.Edits, StoryEdit{At: slices.Clone(e.At), Set: members(e.Set)})
+		s.Edits = append(s.Edits, StoryEdit{At: slices.Clone(e.At), Set: h.object(members(e.Set))})
 	}
 	if a.Outcome == policy.Allow && a.Fault == "" {
 		s.Backend = &StoryBackend{
@@ -208,9 +208,9 @@ func answerOf(a *policytest.Answer, why *extauthz.Explanation, response *authv3.
 	return out
 }
 
-func operationOf(o *policy.OperationTrace) StoryOperation {
+func (h hider) operation(o *policy.OperationTrace) StoryOperation {
 	out := StoryOperation{
-		Operation: o.Resource + ":" + o.Action, Value: o.Value, Unruled: o.Unruled, Outcome: o.Outcome.String(), Reason: o.Reason,
+		Operation: o.Resource + ":" + o.Action, Value: policytest.HideValue(o.Value, h.text), Unruled: o.Unruled, Outcome: o.Outcome.String(), Reason: o.Reason,
 		Rules: []StoryRule{}, Steps: []StoryStep{},
 	}
 	for _, c := range o.Considered {
@@ -221,12 +221,12 @@ func operationOf(o *policy.OperationTrace) StoryOperation {
 		out.Rules = append(out.Rules, r)
 	}
 	for _, s := range o.Steps {
-		step := StoryStep{Kind: string(s.Kind), OK: s.OK, Text: s.Text, Detail: s.Detail, Found: s.Found, Metadata: s.Metadata, Set: members(s.Set)}
+		step := StoryStep{Kind: string(s.Kind), OK: s.OK, Text: s.Text, Detail: s.Detail, Found: s.Found, Metadata: h.object(s.Metadata), Set: h.object(members(s.Set))}
 		if !s.Ref.IsZero() {
 			step.Object = s.Ref.Resource + " " + s.Ref.ID
 		}
 		if !s.Filter.IsZero() {
-			step.Filter = s.Filter.String()
+			step.Filter = h.text(s.Filter.String())
 		}
 		out.Steps = append(out.Steps, step)
 	}
@@ -245,7 +245,7 @@ func members(set []policy.EditMember) map[string]any {
 }
 
 // Hidden stands for a credential.
-const Hidden = "(hidden)"
+const Hidden = policytest.Hidden
 
 // hider hides credentials: by the names of what holds them, and the token wherever it stands.
 type hider struct{ token, header string }
@@ -279,12 +279,21 @@ func (h hider) path(path string) string {
 	return h.text(path + "?" + strings.Join(pairs, "&"))
 }
 
-// text hides the token itself.
+// text hides the token itself, and whatever else is a JWS.
 func (h hider) text(s string) string {
-	if len(h.token) < 8 {
-		return s
+	if len(h.token) >= 8 {
+		s = strings.ReplaceAll(s, h.token, Hidden)
 	}
-	return strings.ReplaceAll(s, h.token, Hidden)
+	return policytest.Hide(s)
+}
+
+// object hides tokens in a JSON object.
+func (h hider) object(in map[string]any) map[string]any {
+	if in == nil {
+		return nil
+	}
+	out, _ := policytest.HideValue(in, h.text).(map[string]any)
+	return out
 }
 
 // secretName reports whether a header or a parameter of that name may hold a credential.

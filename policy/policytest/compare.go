@@ -55,7 +55,7 @@ func denied(a *Answer, id *Identity) bool {
 // Compare returns what was expected and did not come; nothing if all did.
 func Compare(c *Case, a *Answer) []Mismatch {
 	var out []Mismatch
-	add := func(field, expected, got string) { out = append(out, Mismatch{field, expected, got}) }
+	add := func(field, expected, got string) { out = append(out, Mismatch{field, expected, Hide(got)}) }
 	e := &c.Expect
 	if a.Fault != "" {
 		add("answer", "one that Envoy can carry out", a.Fault)
@@ -91,7 +91,7 @@ func Compare(c *Case, a *Answer) []Mismatch {
 // compareBackend compares what the backend gets.
 func compareBackend(e *Expectation, a *Answer) []Mismatch {
 	var out []Mismatch
-	add := func(field, expected, got string) { out = append(out, Mismatch{field, expected, got}) }
+	add := func(field, expected, got string) { out = append(out, Mismatch{field, expected, Hide(got)}) }
 	for _, name := range names(e.Headers) {
 		got, ok := header(a.Backend.Headers, name)
 		switch {
