@@ -27,6 +27,9 @@ func HideValue(v policy.Value, hide func(string) string) policy.Value {
 		}
 		return out
 	case map[string]any:
+		if v == nil {
+			return nil
+		}
 		out := make(map[string]any, len(v))
 		for name, item := range v {
 			out[name] = HideValue(item, hide)
