@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the parts of the demo and of the end-to-end tests into <repository>/.tools: Envoy, an OpenID provider, the
-# LangGraph server, its official JavaScript client and that of the Model Context Protocol. Their versions and hashes are
-# pinned by requirements.txt and node/package-lock.json. A second run with nothing changed does nothing.
+# LangGraph server, its official JavaScript client, that of the Model Context Protocol, and Redis. The versions and hashes of
+# all but Redis are pinned by requirements.txt and node/package-lock.json; Redis is the distribution's, which apt verifies. A
+# second run with nothing changed does nothing.
 set -euo pipefail
 
 parts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -115,9 +116,69 @@ install_auth() {
   printf '%s\n' "$stamp" >"$tools/auth.stamp"
 }
 
+# apt_download DIRECTORY PACKAGE...: downloads packages, and installs nothing. A machine without package lists, as container
+# images are, gets some in the directory: the machine itself stays as it is, and no privilege is needed.
+apt_download() {
+  local dir=$1
+  shift
+  mkdir -p "$dir/packages" "$dir/lists/partial" "$dir/cache/archives/partial"
+  (
+    cd "$dir/packages"
+    apt-get download "$@" && exit
+    own=(-o "Dir::State::Lists=$dir/lists" -o "Dir::Cache=$dir/cache" -o APT::Sandbox::User=)
+    apt-get "${own[@]}" update && apt-get "${own[@]}" download "$@"
+  )
+}
+
+# Redis, for the lists of revoked tokens: the one that is installed, or Debian's packages unpacked beside the other parts.
+install_redis() {
+  if [ -x "$tools/bin/redis-server" ] && [ -x "$tools/bin/redis-cli" ] &&
+    "$tools/bin/redis-server" --version >/dev/null 2>&1; then
+    say "Redis is there"
+    return
+  fi
+  local found version temporary package
+  mkdir -p "$tools/bin"
+  rm -rf "$tools/redis" "$tools/bin/redis-server" "$tools/bin/redis-cli"
+  if found=$(command -v redis-server) && command -v redis-cli >/dev/null; then
+    version=$("$found" --version | sed -n 's/.* v=\([0-9.]*\).*/\1/p')
+    if at_least "${version:-0}" 6.2; then
+      say "Redis $version of $found is used"
+      ln -sfn "$found" "$tools/bin/redis-server"
+      ln -sfn "$(command -v redis-cli)" "$tools/bin/redis-cli"
+      return
+    fi
+  fi
+  { command -v apt-get && command -v dpkg-deb; } >/dev/null ||
+    stop "Redis is missing (redis-server 6.2 or newer, and redis-cli), and this is no Debian or Ubuntu to take its packages from." \
+      "Install it, then run this again: https://redis.io/docs/latest/operate/oss_and_stack/install/"
+  say "Redis (Debian packages, 1.4 MB; nothing is installed into the system) ..."
+  temporary=$(mktemp -d)
+  quietly "$tools/redis.log" apt_download "$temporary" redis-server redis-tools liblzf1 libjemalloc2 libatomic1
+  mkdir -p "$tools/redis.new"
+  for package in "$temporary"/packages/*.deb; do
+    quietly "$tools/redis.log" dpkg-deb -x "$package" "$tools/redis.new"
+  done
+  rm -rf "$temporary"
+  mv "$tools/redis.new" "$tools/redis"
+  for package in redis-server redis-cli; do
+    # The libraries that came along, found from where this file is: the repository may be moved.
+    cat >"$tools/bin/$package" <<'EOF'
+#!/bin/sh
+root=$(dirname "$0")/../redis
+LD_LIBRARY_PATH=$(echo "$root"/usr/lib/*-linux-gnu*)
+export LD_LIBRARY_PATH
+exec "$root/usr/bin/$(basename "$0")" "$@"
+EOF
+    chmod 755 "$tools/bin/$package"
+    quietly "$tools/redis.log" "$tools/bin/$package" --version
+  done
+}
+
 check_machine
 mkdir -p "$tools"
 install_envoy
 install_node_parts
 install_auth
+install_redis
 say "all parts are in .tools"

@@ -73,7 +73,30 @@ func (s *Stack) NewGateNotReady(ctx context.Context, name, manifests string) (*G
 	return s.newGate(ctx, name, GateOptions{Manifests: manifests})
 }
 
+// NewUsher starts an usher without an Envoy, for tests in which Envoy has no part. It does not wait until it is ready.
+func (s *Stack) NewUsher(ctx context.Context, name string, o GateOptions) (*Gate, error) {
+	g, err := s.newUsher(name, o)
+	if err != nil {
+		return nil, err
+	}
+	g.Usher.ready = answers200(g.UsherAdmin + "/healthz")
+	return g, g.Usher.Start(ctx)
+}
+
 func (s *Stack) newGate(ctx context.Context, name string, o GateOptions) (*Gate, error) {
+	g, err := s.newUsher(name, o)
+	if err != nil {
+		return nil, err
+	}
+	s.say("usher (%s) starts at %s", name, g.grpc)
+	if err := g.Usher.Start(ctx); err != nil {
+		return nil, err
+	}
+	return g, g.addEnvoy(ctx, "envoy-"+name, nil)
+}
+
+// newUsher writes the manifests, and prepares what reads them.
+func (s *Stack) newUsher(name string, o GateOptions) (*Gate, error) {
 	addresses, err := freeAddresses(2)
 	if err != nil {
 		return nil, err
@@ -97,12 +120,11 @@ func (s *Stack) newGate(ctx context.Context, name string, o GateOptions) (*Gate,
 		env:   o.UsherEnv,
 		ready: answers200(g.UsherAdmin + "/readyz"),
 	})
-	s.say("usher (%s) starts at %s", name, g.grpc)
-	if err := g.Usher.Start(ctx); err != nil {
-		return nil, err
-	}
-	return g, g.addEnvoy(ctx, "envoy-"+name, nil)
+	return g, nil
 }
+
+// GRPC is the address of usher's ext_authz service.
+func (g *Gate) GRPC() string { return g.grpc }
 
 // WithEnvoy returns a gate with the same usher, and a further Envoy whose generated configuration is changed by edit.
 func (g *Gate) WithEnvoy(ctx context.Context, name string, edit func(bootstrap map[string]any) error) (*Gate, error) {
