@@ -1,7 +1,8 @@
 package langgraph
 
 import (
-	"net/url"
+	"crypto/sha1" //nolint:gosec // of version 5 UUIDs
+	"fmt"
 
 	"github.com/usher-authz/usher/policy"
 )
@@ -11,14 +12,24 @@ const (
 	assistantExists = "Assistant already exists"
 )
 
-// assistantRef names an assistant. A graph's name is the id of its system assistant, whose answer carries a UUID: then
-// no member can be compared.
+// graphs is the namespace of the ids that both servers give to the assistants that they make themselves, one for each graph
+// (NAMESPACE_GRAPH in langgraph_api.graph and dist/graph/load.mjs).
+var graphs = [16]byte{0x6b, 0xa7, 0xb8, 0x21, 0x9d, 0xad, 0x11, 0xd1, 0x80, 0xb4, 0x00, 0xc0, 0x4f, 0xd4, 0x30, 0xc8}
+
+// assistantRef names an assistant, by its id or by the name of a graph. The Python server finds one by its id alone.
 func assistantRef(id string) policy.Ref {
-	ref := policy.Ref{Resource: "assistants", ID: id, Path: "/assistants/" + url.PathEscape(id)}
-	if uuid("assistant_id", id) == nil {
-		ref.Member = "assistant_id"
+	if uuid("assistant_id", id) != nil {
+		id = graphAssistant(id)
 	}
-	return ref
+	return policy.Ref{Resource: "assistants", ID: id, Path: "/assistants/" + id, Member: "assistant_id"}
+}
+
+// graphAssistant is the id of a graph's own assistant: a UUID of version 5 (RFC 9562, section 5.5), for which SHA-1 is no
+// secret's guard.
+func graphAssistant(name string) string {
+	sum := sha1.Sum(append(graphs[:], name...)) //nolint:gosec // see above
+	sum[6], sum[8] = sum[6]&0x0f|0x50, sum[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
 // assistant returns the path's id, and has the body guarded.

@@ -15,11 +15,12 @@ const (
 	hers   = "11111111-1111-4111-8111-111111111111"
 	his    = "22222222-2222-4222-8222-222222222222"
 	run    = "33333333-3333-4333-8333-333333333333"
+	agent  = "fe096781-5601-53d2-b2f6-0d3403f7e9ca" // the assistant of the graph of that name
 	absent = "99999999-9999-4999-8999-999999999999"
 )
 
 func twoOwners() store {
-	s := store{"/assistants/agent": {"created_by": "system"}}
+	s := store{"/assistants/" + agent: {"created_by": "system"}}
 	for id, owner := range map[string]string{hers: "alice", his: "bob"} {
 		for _, path := range []string{"/threads/", "/assistants/", "/runs/crons/"} {
 			s[path+id] = map[string]any{"owner": owner}

@@ -99,3 +99,18 @@ func mapped(t *testing.T, api, request string, body string) ([]policy.Operation,
 	}
 	return route.Operations(query, []byte(body))
 }
+
+// The servers know a graph's own assistant by this id (seen at both), and Python's by no other.
+func TestAn_assistant_that_is_named_by_its_graph_is_looked_up_by_its_id(t *testing.T) {
+	ops, err := mapped(t, "{preset: langgraph}", "POST /runs", `{"assistant_id":"agent"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := policy.Ref{Resource: "assistants", ID: agent, Path: "/assistants/" + agent, Member: "assistant_id"}
+	if got := ops[1].Object; got != want {
+		t.Errorf("looked up is %+v, want %+v", got, want)
+	}
+	if value, _ := ops[1].Value.(map[string]any); value["assistant_id"] != "agent" {
+		t.Errorf("the rule sees %v", value)
+	}
+}
