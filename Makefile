@@ -96,6 +96,7 @@ vet:
 	cd envoy/e2e && $(GO) vet ./...
 	cd extauthz/token/wycheproof && $(GO) vet ./...
 	cd k8s/e2e && $(GO) vet ./...
+	cd k8s/api/gen && $(GO) vet ./...
 
 .PHONY: lint
 lint: fmt vet ## Formatting, vet, and golangci-lint where it is installed
@@ -124,6 +125,8 @@ generate: ## Write what is generated
 verify: generate ## Generated files and go.mod are current, dependencies are what go.sum says
 	$(GO) mod tidy -diff
 	cd envoy/e2e && $(GO) mod tidy -diff
+	cd k8s/e2e && $(GO) mod tidy -diff
+	cd k8s/api/gen && $(GO) mod tidy -diff
 	cd extauthz/token/wycheproof && $(GO) mod tidy -diff
 	$(GO) mod verify
 	git diff --exit-code

@@ -30,6 +30,7 @@ var arrows = map[string][]string{
 	"extauthz/revocation": {"policy"},
 	"extauthz":            {"extauthz/token", "extauthz/assertion", "extauthz/lookup", "extauthz/revocation", "envoy/edit", "policy"},
 	"k8s/api/v1alpha1":    {},
+	"k8s/api/gen":         {}, // a module of its own, which generates
 	"extauthz/dryrun":     {"extauthz", "extauthz/token", "extauthz/lookup", "envoy/edit", "policy", "policy/policytest"},
 	"k8s/manifest":        {"k8s/api/v1alpha1", "policy", "policy/policytest", "extauthz/token", "extauthz/lookup", "extauthz/signing", "extauthz/assertion"},
 	"k8s/watch":           {"k8s/manifest", "k8s/api/v1alpha1", "policy", "extauthz/token", "extauthz/lookup"},

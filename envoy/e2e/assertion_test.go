@@ -72,7 +72,7 @@ spec:
     header: usher-assertion
     issuer: ` + assertionIssuer + `
     audience: ` + assertionAudience + `
-    keyRefs: [assertion-key]
+    keyRefs: [{name: assertion-key}]
     claims: {permissions: user.permissions}
 ---
 apiVersion: v1

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -38,12 +37,6 @@ func (d *decoder) decode(t policy.Tree, into reflect.Value) {
 			into.Set(reflect.New(into.Type().Elem()))
 		}
 		into = into.Elem()
-	}
-	if s, ok := t.Scalar.(string); ok {
-		if ref, ok := into.Addr().Interface().(*v1alpha1.SecretKeyRef); ok {
-			ref.Name = s
-			return
-		}
 	}
 	if u, ok := into.Addr().Interface().(json.Unmarshaler); ok {
 		d.unmarshal(t, u)

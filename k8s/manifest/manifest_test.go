@@ -160,7 +160,7 @@ func TestSecrets(t *testing.T) {
 // TestFingerprint changes one thing at a time: whatever a verifier depends on must count, and nothing else.
 func TestFingerprint(t *testing.T) {
 	const text = `{"apiVersion": "usher.dev/v1alpha1", "kind": "IdentityProvider", "metadata": {"name": "a"},
-"spec": {"issuer": "https://a.example.com", "audiences": ["a"], "jwt": {"sharedSecretRef": "s"}, "identity": {"identity": "claims.sub"}}}
+"spec": {"issuer": "https://a.example.com", "audiences": ["a"], "jwt": {"sharedSecretRef": {"name": "s"}}, "identity": {"identity": "claims.sub"}}}
 ---
 {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"sharedSecret": "0123456789abcdef0123456789abcdef"}}
 `
@@ -182,7 +182,7 @@ func TestFingerprint(t *testing.T) {
 		{`["a"]`, `["b"]`},
 		{`claims.sub`, `claims.email`},
 		{`0123456789abcdef0123456789abcdef`, `0123456789abcdef0123456789abcdeg`},
-		{`"sharedSecretRef": "s"`, `"sharedSecretRef": "s", "typ": ["at+jwt"]`},
+		{`"sharedSecretRef": {"name": "s"}`, `"sharedSecretRef": {"name": "s"}, "typ": ["at+jwt"]`},
 		{`"audiences"`, `"clockSkew": "10s", "audiences"`},
 	} {
 		changed := strings.Replace(text, change[0], change[1], 1)

@@ -14,11 +14,33 @@ const (
 )
 
 // AuthPolicy says who may do what at the hosts it guards.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=ap,categories=usher
+// +kubebuilder:printcolumn:name="Hosts",type=string,JSONPath=`.spec.hosts`
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type AuthPolicy struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
 
 	Spec AuthPolicySpec `json:"spec"`
+	// Status is written by Usher.
+	Status *Status `json:"status,omitempty"`
+}
+
+// AuthPolicyList is a list of them.
+//
+// +kubebuilder:object:root=true
+type AuthPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []AuthPolicy `json:"items"`
 }
 
 // AuthPolicySpec is the policy.
@@ -56,7 +78,10 @@ type AuthPolicySpec struct {
 	// ForwardToken leaves the Authorization header for the backend. Default false: the backend gets identity headers.
 	ForwardToken bool `json:"forwardToken,omitempty"`
 	// Variables are constants for the rules' expressions: variables.NAME is a text, a number, a boolean, a list or an object.
-	Variables map[string]any `json:"variables,omitempty"`
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Variables Fields `json:"variables,omitempty"`
 	// Conditions are CEL expressions that give a bool, for the rules' expressions and for each other: conditions.NAME. Each is
 	// evaluated when it is first needed, and then at most once for an operation.
 	Conditions map[string]string `json:"conditions,omitempty"`
@@ -126,14 +151,20 @@ type Rule struct {
 	StepUp *StepUp `json:"stepUp,omitempty"`
 	// Filter selects the objects that the operation may touch, by their metadata: members are CEL expressions, or
 	// $eq, $contains, $or and $and.
-	Filter map[string]any `json:"filter,omitempty"`
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Filter Fields `json:"filter,omitempty"`
 	// Unfiltered is a CEL expression: where it is true the filter is not applied, which the decision record says. The stamp
 	// is then written only to what the request creates, so that an object that exists keeps its owner.
 	Unfiltered string `json:"unfiltered,omitempty"`
 	// Message is what the client reads where the rule denies (403). An object that is not the caller's is 404 all the same.
 	Message string `json:"message,omitempty"`
 	// Stamp is written into the metadata of what is created or updated: members are CEL expressions.
-	Stamp map[string]any `json:"stamp,omitempty"`
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Stamp Fields `json:"stamp,omitempty"`
 }
 
 // CORS is what browsers may do (Fetch standard).

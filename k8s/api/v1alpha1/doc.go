@@ -3,3 +3,5 @@
 // +kubebuilder:object:generate=true
 // +groupName=usher.dev
 package v1alpha1
+
+//go:generate go run -C ../gen .

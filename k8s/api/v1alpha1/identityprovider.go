@@ -5,11 +5,31 @@ import (
 )
 
 // IdentityProvider is an authorization server, and how its tokens are validated.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=idp,categories=usher
+// +kubebuilder:printcolumn:name="Issuer",type=string,JSONPath=`.spec.issuer`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Healthy",type=string,JSONPath=`.status.conditions[?(@.type=="Healthy")].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type IdentityProvider struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
 
 	Spec IdentityProviderSpec `json:"spec"`
+	// Status is written by Usher.
+	Status *Status `json:"status,omitempty"`
+}
+
+// IdentityProviderList is a list of them.
+//
+// +kubebuilder:object:root=true
+type IdentityProviderList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []IdentityProvider `json:"items"`
 }
 
 // IdentityProviderSpec says what a token of this provider must be. Just one of jwt, introspection and userinfo may be
@@ -32,7 +52,10 @@ type IdentityProviderSpec struct {
 	// Core, section 2), Okta's cid or Microsoft's appid. Default: any.
 	Clients []string `json:"clients,omitempty"`
 	// RequiredClaims must be there with just this value, or one of a list of values.
-	RequiredClaims map[string]any `json:"requiredClaims,omitempty"`
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:pruning:PreserveUnknownFields
+	RequiredClaims Fields `json:"requiredClaims,omitempty"`
 	// MaxAge is how long ago a token may have been issued (`iat`), whatever its exp says. Default: any time.
 	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
 	// JWT validates tokens that are JSON Web Tokens.
@@ -63,6 +86,9 @@ type JWT struct {
 	// JWKSURI is fetched for keys, instead of discovery.
 	JWKSURI string `json:"jwksURI,omitempty"`
 	// Keys is a JWK set, inline (RFC 7517, section 5).
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:pruning:PreserveUnknownFields
 	Keys *JWKSet `json:"keys,omitempty"`
 	// SharedSecret is the HMAC secret of HS256, HS384 or HS512, for Supabase's legacy projects. Prefer sharedSecretRef.
 	SharedSecret string `json:"sharedSecret,omitempty"`
@@ -80,7 +106,10 @@ type JWT struct {
 // JWKSet is a JWK set as RFC 7517 writes it: {keys: [...]}.
 type JWKSet struct {
 	// Keys are public keys, each a JSON object.
-	Keys []map[string]any `json:"keys"`
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=array
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Keys []Fields `json:"keys"`
 }
 
 // Introspection is an RFC 7662 endpoint and how Usher authenticates there.

@@ -6,6 +6,8 @@ import (
 
 // PolicyTest says what the policies beside it must answer. `usher test` runs it, by the code that serves, without network;
 // whatever else reads it checks its form only.
+//
+// +kubebuilder:object:generate=false
 type PolicyTest struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -14,6 +16,8 @@ type PolicyTest struct {
 }
 
 // PolicyTestSpec has what is supposed, and what must come of it. It needs at least one table or case.
+//
+// +kubebuilder:object:generate=false
 type PolicyTestSpec struct {
 	// Now is the time of every request. Default: when the test runs.
 	Now *metav1.Time `json:"now,omitempty"`
@@ -32,6 +36,8 @@ type PolicyTestSpec struct {
 }
 
 // TestDefaults are for requests that say nothing else.
+//
+// +kubebuilder:object:generate=false
 type TestDefaults struct {
 	// Host of the requests.
 	Host string `json:"host,omitempty"`
@@ -42,10 +48,13 @@ type TestDefaults struct {
 }
 
 // TestIdentity is just one of claims, user and anonymous.
+//
+// +kubebuilder:object:generate=false
 type TestIdentity struct {
 	// Claims of a token that is well signed and proved. They pass the checks of the provider and become the user by its
 	// `identity` expressions. What every token of the provider has (iss, aud, exp, its client, required claims) need not be
 	// written; what is written counts.
+	// +kubebuilder:validation:Schemaless
 	Claims map[string]any `json:"claims,omitempty"`
 	// User is what the rules see, without any mapping.
 	User *TestUser `json:"user,omitempty"`
@@ -56,6 +65,8 @@ type TestIdentity struct {
 }
 
 // TestUser is LangGraph's user, as rules see it.
+//
+// +kubebuilder:object:generate=false
 type TestUser struct {
 	// Identity is the user's name, not empty.
 	Identity string `json:"identity"`
@@ -64,26 +75,33 @@ type TestUser struct {
 	// Permissions of the user.
 	Permissions []string `json:"permissions,omitempty"`
 	// Claims of the token, where rules look at user.claims.
+	// +kubebuilder:validation:Schemaless
 	Claims map[string]any `json:"claims,omitempty"`
 }
 
 // TestObject is an object that the backend has: by resource and id, with its metadata; or by path, with the whole answer.
+//
+// +kubebuilder:object:generate=false
 type TestObject struct {
 	// Resource, such as threads.
 	Resource string `json:"resource,omitempty"`
 	// ID of the object.
 	ID string `json:"id,omitempty"`
 	// Metadata of the object. Default: none, which no filter matches.
+	// +kubebuilder:validation:Schemaless
 	Metadata map[string]any `json:"metadata,omitempty"`
 	// Path that the backend is asked at, such as /orders/7.
 	Path string `json:"path,omitempty"`
 	// Body is the JSON that it answers there.
+	// +kubebuilder:validation:Schemaless
 	Body any `json:"body,omitempty"`
 	// Unavailable says that the backend fails when it is asked for the object.
 	Unavailable bool `json:"unavailable,omitempty"`
 }
 
 // TestRequest is what a client sends, but for the token.
+//
+// +kubebuilder:object:generate=false
 type TestRequest struct {
 	// Method. Default GET.
 	Method string `json:"method,omitempty"`
@@ -94,6 +112,7 @@ type TestRequest struct {
 	// Headers beside those of the test.
 	Headers map[string]string `json:"headers,omitempty"`
 	// Body is sent as JSON, with content-type application/json.
+	// +kubebuilder:validation:Schemaless
 	Body any `json:"body,omitempty"`
 	// RawBody is sent as it is.
 	RawBody string `json:"rawBody,omitempty"`
@@ -104,6 +123,8 @@ type TestRequest struct {
 }
 
 // TestTable is a matrix of identities and requests.
+//
+// +kubebuilder:object:generate=false
 type TestTable struct {
 	// Name of the table.
 	Name string `json:"name"`
@@ -118,6 +139,8 @@ type TestTable struct {
 }
 
 // TestCase is one request of one identity.
+//
+// +kubebuilder:object:generate=false
 type TestCase struct {
 	// Name of the case: a sentence, such as "A stranger's thread is not found".
 	Name string `json:"name"`
@@ -132,6 +155,8 @@ type TestCase struct {
 }
 
 // TestExpectation is what must come of a request: at least outcome or status.
+//
+// +kubebuilder:object:generate=false
 type TestExpectation struct {
 	// Outcome is allow, deny (the policy says no: no rule allows it, an object is not the caller's, or nobody asks), empty (a
 	// search that can find nothing, which Usher answers itself), no_route, no_policy, or the outcome of a decision record, such
@@ -150,6 +175,7 @@ type TestExpectation struct {
 	// Removed are headers that Usher keeps from the backend.
 	Removed []string `json:"removed,omitempty"`
 	// Body is the JSON that the backend gets, whole, after every edit.
+	// +kubebuilder:validation:Schemaless
 	Body any `json:"body,omitempty"`
 	// Query holds parameters that the backend gets, each just once; "" for one that it must not get.
 	Query map[string]string `json:"query,omitempty"`

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // Group and version of Usher's kinds, and the names of all kinds of this package; Secret is Kubernetes' own, apiVersion v1.
@@ -13,7 +14,7 @@ const (
 	KindSecret           = "Secret"
 )
 
-// SecretKeyRef names one key of a Secret. In a manifest it may be written as just the name.
+// SecretKeyRef names one key of a Secret.
 type SecretKeyRef struct {
 	// Name of the Secret.
 	Name string `json:"name"`
@@ -21,7 +22,42 @@ type SecretKeyRef struct {
 	Key string `json:"key,omitempty"`
 }
 
+// Fields is an object whose members are free.
+//
+// +kubebuilder:object:generate=false
+type Fields map[string]any
+
+// DeepCopyInto copies f into out.
+func (f Fields) DeepCopyInto(out *Fields) { *out = f.DeepCopy() }
+
+// DeepCopy returns a copy that shares nothing with f.
+func (f Fields) DeepCopy() Fields {
+	if f == nil {
+		return nil
+	}
+	return runtime.DeepCopyJSON(f)
+}
+
+// Status is what Usher says of an object, in a cluster.
+type Status struct {
+	// Conditions are Accepted (it is valid, and nothing stands against it), Programmed (an AuthPolicy is in force as it
+	// stands) and Healthy (an IdentityProvider's tokens can be verified).
+	//
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// The types of conditions.
+const (
+	ConditionAccepted   = "Accepted"
+	ConditionProgrammed = "Programmed"
+	ConditionHealthy    = "Healthy"
+)
+
 // Secret is Kubernetes' v1 Secret, as far as references need it.
+//
+// +kubebuilder:object:generate=false
 type Secret struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
