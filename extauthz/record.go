@@ -39,6 +39,7 @@ type record struct {
 	found    []policy.Object // of needs
 	headers  []policy.Header
 	edits    []policy.Edit
+	query    *string // that narrows a list
 }
 
 // fail makes the answer to an error, and notes why.

@@ -38,6 +38,7 @@ type answer struct {
 
 	set    []policy.Header
 	remove []string
+	path   string // in place of the request's own; empty: it stays
 	edit   *structpb.Struct
 }
 
@@ -123,6 +124,9 @@ func (a *answer) allow() *authv3.CheckResponse {
 		// For the next proof, before the one that the client has is too old (RFC 9449, section 8.2). A stored answer would
 		// hand it out again.
 		ok.ResponseHeadersToAdd = []*corev3.HeaderValueOption{set("dpop-nonce", a.nonce), set("cache-control", "no-store")}
+	}
+	if a.edit == nil && a.path != "" {
+		ok.Headers = append(ok.Headers, set(":path", a.path))
 	}
 	if a.edit != nil {
 		ok.Headers = append(ok.Headers, set(":path", edit.ParkingPath))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -263,12 +264,20 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 		return fail(p, err)
 	}
 	if rec.trial == nil {
-		forget(state.Lookups[p.Name], ops)
+		forget(state.Lookups[p.Name], r.method, ops)
 	}
-	rec.headers, rec.edits = d.Headers, d.Edits
+	rec.headers, rec.edits, rec.query = d.Headers, d.Edits, d.Query
 	a := s.pass(p, r, headers)
 	if id == p.Anonymous() {
 		a.unasserted(p)
+	}
+	target := r.target
+	if d.Query != nil {
+		if target, err = narrowed(r.target, *d.Query); err != nil {
+			return fail(p, err)
+		}
+		rec.edited = true
+		a.path = target
 	}
 	if len(d.Edits) > 0 {
 		edited, err := edit.Apply(body, d.Edits)
@@ -276,7 +285,7 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 			return fail(p, &policy.Refusal{Outcome: policy.BadRequest, Detail: "The body has no place for its metadata.", Err: fmt.Errorf("edit the body: %w", err)})
 		}
 		rec.edited = true
-		a.edit = edit.Metadata(r.target, edited)
+		a.edit = edit.Metadata(target, edited)
 		body = edited
 	}
 	if len(body) > 0 {
@@ -384,10 +393,28 @@ func find(ctx context.Context, until time.Time, l Lookup, needs []policy.Ref) ([
 	return found, group.Wait()
 }
 
-// forget drops cached metadata of objects that the request may change.
-func forget(l Lookup, ops []policy.Operation) {
+// narrowed gives a request target another query.
+func narrowed(target, query string) (string, error) {
+	path, _, _ := strings.Cut(target, "?")
+	if query != "" {
+		path += "?" + query
+	}
+	if len(path) > maxTarget {
+		return "", badRequest("The query is too long.")
+	}
+	return path, nil
+}
+
+// forget drops cached metadata of objects that the request may change: of a preset its actions say that, of routes of one's
+// own the method does (RFC 9110, section 9.2.1).
+func forget(l Lookup, method string, ops []policy.Operation) {
 	for i := range ops {
-		if op := &ops[i]; op.Action != "read" && op.Action != "search" && !op.Object.IsZero() && l != nil {
+		op := &ops[i]
+		reads := op.Action == "read" || op.Action == "search"
+		if op.Object.Reader != nil {
+			reads = method == "GET" || method == "HEAD" || method == "OPTIONS"
+		}
+		if !reads && !op.Object.IsZero() && l != nil {
 			l.Forget(op.Object)
 		}
 	}

@@ -75,10 +75,11 @@ type verdict struct {
 	found    []policy.Object
 	headers  []policy.Header
 	edits    []policy.Edit
+	query    *string
 }
 
 func verdictOf(p *policy.Policy, o policy.Outcome, rec *record) verdict {
-	return verdict{in: p, policy: rec.policy, outcome: o, rule: rec.rule, identity: rec.identity, refused: rec.refused, needs: rec.needs, found: rec.found, headers: rec.headers, edits: rec.edits}
+	return verdict{in: p, policy: rec.policy, outcome: o, rule: rec.rule, identity: rec.identity, refused: rec.refused, needs: rec.needs, found: rec.found, headers: rec.headers, edits: rec.edits, query: rec.query}
 }
 
 // trial is a decision without effect. A nil *trial is the decision in force.
@@ -217,7 +218,7 @@ func (v *verdict) compare(shadow *verdict) Difference {
 	case undecided(v.outcome), undecided(shadow.outcome):
 		return Unknown
 	case v.outcome == policy.Allow && shadow.outcome == policy.Allow:
-		if !sameEdits(v.edits, shadow.edits) {
+		if !sameEdits(v.edits, shadow.edits) || !reflect.DeepEqual(v.query, shadow.query) {
 			return DifferentEdit
 		}
 		if !sameHeaders(v.headers, shadow.headers) {

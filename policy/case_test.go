@@ -262,6 +262,9 @@ func describe(d policy.Decision) string {
 			fmt.Fprintf(&b, "sets %s.%s to %s\n", strings.Join(e.At, "."), m.Name, text)
 		}
 	}
+	if d.Query != nil {
+		fmt.Fprintf(&b, "asks for ?%s\n", *d.Query)
+	}
 	for _, h := range d.Headers {
 		fmt.Fprintf(&b, "%s: %s\n", h.Name, cut(h.Value))
 	}

@@ -30,6 +30,7 @@ type scope struct {
 	user             *Identity
 	claims           map[string]any
 	value            Value
+	body             Value // of a backend's answer
 	resource, action string
 	request          *Request
 	now              time.Time
@@ -50,6 +51,8 @@ func (s *scope) ResolveName(name string) (any, bool) {
 			return map[string]any{}, true
 		}
 		return s.value, true
+	case "body":
+		return s.body, true
 	case "resource":
 		return s.resource, true
 	case "action":
@@ -157,10 +160,17 @@ func (t typed) FindStructFieldType(name, fieldName string) (*types.FieldType, bo
 	}, true
 }
 
-// compiler compiles the expressions of one kind of place. It is safe for concurrent use.
+// compiler compiles the expressions of one kind of place, for one goroutine at a time.
 type compiler struct {
-	env   *cel.Env
-	names *vocabulary // nil: there are none, as in an identity mapping
+	env     *cel.Env
+	names   *vocabulary   // nil: there are none, as in an identity mapping
+	answers *answerReader // for what reads a backend's answer; nil where nothing does
+}
+
+// answerReader compiles what reads a backend's answer, each text once.
+type answerReader struct {
+	compiler *compiler                   // made when it is needed
+	readers  map[[2]string]*ObjectReader // by their texts
 }
 
 func newCompiler(variables ...cel.EnvOption) (*compiler, error) {
@@ -186,7 +196,7 @@ func newCompiler(variables ...cel.EnvOption) (*compiler, error) {
 
 // ruleCompiler compiles what rules and identity headers say.
 func ruleCompiler() (*compiler, error) {
-	return newCompiler(
+	c, err := newCompiler(
 		cel.Variable("user", cel.ObjectType(userType)),
 		cel.Variable("value", cel.MapType(cel.StringType, cel.DynType)),
 		cel.Variable("resource", cel.StringType),
@@ -194,6 +204,10 @@ func ruleCompiler() (*compiler, error) {
 		cel.Variable("request", cel.ObjectType(requestType)),
 		cel.Variable("now", cel.TimestampType),
 	)
+	if err == nil {
+		c.answers = &answerReader{}
+	}
+	return c, err
 }
 
 // claimCompiler compiles the identity mapping of a provider.
@@ -201,9 +215,14 @@ func claimCompiler() (*compiler, error) {
 	return newCompiler(cel.Variable("claims", cel.MapType(cel.StringType, cel.DynType)))
 }
 
+// answerCompiler compiles what reads a backend's answer.
+func answerCompiler() (*compiler, error) { return newCompiler(cel.Variable("body", cel.DynType)) }
+
 // expression is one compiled CEL expression.
 type expression struct {
 	program  cel.Program
+	pos      Position
+	reads    reads    // of `value`
 	text     string   // as the manifest writes it
 	scopes   []string // the constants that it looks for in user.permissions
 	userOnly bool     // it depends on nothing but `user`
@@ -222,6 +241,9 @@ const (
 	wantBool
 	wantString
 	wantStrings
+	wantObject
+	wantIDs  // a string or an integer, or a list of them
+	wantText // a scalar, or optional.none()
 )
 
 func (r result) celType() *cel.Type {
@@ -232,14 +254,48 @@ func (r result) celType() *cel.Type {
 		return cel.StringType
 	case wantStrings:
 		return cel.ListType(cel.StringType)
+	case wantObject:
+		return cel.MapType(cel.StringType, cel.DynType)
 	}
 	return cel.AnyType
+}
+
+// accepts reports whether an expression of type out can give r; a type that is known only at run time (dyn) where dynamic.
+func (r result) accepts(out *cel.Type, dynamic bool) bool {
+	scalar := func(t *cel.Type) bool {
+		return t.IsExactType(cel.DynType) || t.IsExactType(cel.StringType) || t.IsExactType(cel.IntType) || t.IsExactType(cel.UintType)
+	}
+	switch r {
+	case wantObject:
+		return out.IsExactType(cel.DynType) || out.Kind() == types.MapKind && (out.Parameters()[0].IsExactType(cel.StringType) || out.Parameters()[0].IsExactType(cel.DynType))
+	case wantIDs:
+		return scalar(out) || out.Kind() == types.ListKind && scalar(out.Parameters()[0])
+	case wantText:
+		if out.Kind() == types.OpaqueKind && out.TypeName() == "optional_type" {
+			out = out.Parameters()[0]
+		}
+		return scalar(out) || out.IsExactType(cel.BoolType)
+	}
+	want := r.celType()
+	return want == cel.AnyType || out.IsExactType(want) || dynamic && (out.IsExactType(cel.DynType) || out.IsAssignableType(want))
+}
+
+// name says what an expression must give.
+func (r result) name() string {
+	switch r {
+	case wantObject:
+		return "an object: map(string, dyn)"
+	case wantIDs:
+		return "a string, or a list of strings"
+	case wantText:
+		return "a string"
+	}
+	return typeName(r.celType())
 }
 
 // compile compiles the text. A value whose type is only known at run time (dyn) is accepted where dynamic is true, and
 // then checked when it is used.
 func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Problems) {
-	want := gives.celType()
 	if len(t.Text) > maxExpression {
 		return nil, Problems{{Pos: t.Pos, Found: fmt.Sprintf("expression of %d bytes", len(t.Text)), Want: fmt.Sprintf("at most %d", maxExpression), Hint: "variables hold lists, conditions hold parts of an expression"}}
 	}
@@ -254,14 +310,15 @@ func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Pro
 		return nil, t.issues(issues)
 	}
 	out := parsed.OutputType()
-	if !(want == cel.AnyType || out.IsExactType(want) || dynamic && (out.IsExactType(cel.DynType) || out.IsAssignableType(want))) {
-		p := Problem{Pos: t.Pos, Found: fmt.Sprintf("expression gives %s", typeName(out)), Want: typeName(want)}
-		if want.IsExactType(cel.BoolType) && out.IsExactType(cel.DynType) {
+	if !gives.accepts(out, dynamic) {
+		p := Problem{Pos: t.Pos, Found: fmt.Sprintf("expression gives %s", typeName(out)), Want: gives.name()}
+		if gives == wantBool && out.IsExactType(cel.DynType) {
 			p.Hint = "its type is known only at run time: compare it, such as " + strings.TrimSpace(t.Text) + " == true"
 		}
 		return nil, Problems{p}
 	}
-	e := &expression{text: t.Text, userOnly: true}
+	e := &expression{text: t.Text, userOnly: true, pos: t.Pos}
+	e.reads.visit(parsed.NativeRep().Expr())
 	loops := false
 	native := parsed.NativeRep()
 	denied := negated(native.Expr())
@@ -329,6 +386,7 @@ func (c *compiler) inherit(e *expression, name string, denied bool) {
 	if k := c.names.conditions[condition]; isCondition && k.value != nil {
 		e.userOnly = e.userOnly && k.value.userOnly
 		e.perOperation = e.perOperation || k.value.perOperation
+		e.reads.join(&k.value.reads)
 		if !denied {
 			e.scopes = append(e.scopes, k.value.scopes...)
 		}
@@ -386,6 +444,22 @@ func (e *expression) value(s *scope) (Value, error) {
 		return nil, errMade
 	}
 	return jsonValue(v, maxDepth)
+}
+
+// optional evaluates e to a value, or to none.
+func (e *expression) optional(s *scope) (v Value, ok bool, err error) {
+	got, err := e.eval(s)
+	if err != nil {
+		return nil, false, err
+	}
+	if o, isOptional := got.(*types.Optional); isOptional {
+		if !o.HasValue() {
+			return nil, false, nil
+		}
+		got = o.GetValue()
+	}
+	v, err = jsonValue(got, maxDepth)
+	return v, err == nil, err
 }
 
 // string evaluates e to a string.

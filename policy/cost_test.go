@@ -12,7 +12,7 @@ func decideOn(t testing.TB, expression string, value map[string]any) (Decision, 
 	t.Helper()
 	p := compileOne(t, Source{Rules: []RuleSource{{On: Text{Text: "x:y"}, Allow: &Text{Text: expression}}}})
 	start := time.Now()
-	d := p.Decide(Facts{Identity: &Identity{Name: "eve", Permissions: []string{"a"}, Claims: map[string]any{}}, Request: &Request{}}, []Operation{{Resource: "x", Action: "y", Value: value}})
+	d := p.Decide(Facts{Identity: &Identity{Name: "eve", Permissions: []string{"a"}, Claims: map[string]any{}}, Request: &Request{}}, []Operation{{Resource: "x", Action: "y", Value: map[string]any{"body": value}}})
 	return d, time.Since(start)
 }
 
@@ -20,7 +20,7 @@ func decideOn(t testing.TB, expression string, value map[string]any) (Decision, 
 func compileOne(t testing.TB, source Source) *Policy {
 	t.Helper()
 	source.Name, source.Hosts = "p", []Text{{Text: "*"}}
-	source.API = APISource{Routes: []RouteSource{{Method: Text{Text: "GET"}, Path: Text{Text: "/"}, On: Text{Text: "x:y"}}}}
+	source.API = APISource{Routes: []RouteSource{{Method: Text{Text: "POST"}, Path: Text{Text: "/"}, On: Text{Text: "x:y"}}}}
 	s, err := New(Set{Policies: []Source{source}}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -43,22 +43,22 @@ func TestLarge_values_end_in_a_refusal_and_never_in_a_hang(t *testing.T) {
 	}
 	long := strings.Repeat("a", 4<<20)
 	for name, c := range map[string]struct{ expression, reason string }{
-		"an_item_in_a_list_for_each_item":             {"value.list.all(a, a in value.list)", "cost limit exceeded"},
-		"a_list_made_of_lists_compared":               {"value.list.map(a, value.list) == value.list.map(b, value.list)", "cost limit exceeded"},
-		"a_list_in_a_list_made_of_lists":              {"value.numbers in value.list.map(b, value.list)", "more values than there may be"},
-		"a_set_in_a_set":                              {"sets.contains(value.list, value.numbers)", "cost limit exceeded"},
-		"sets_that_intersect":                         {"sets.intersects(value.list, value.numbers)", "cost limit exceeded"},
-		"equal_sets":                                  {"sets.equivalent(value.list, value.list)", "cost limit exceeded"},
-		"a_text_that_replaces_each_letter":            {"value.long.replace('a', value.long) == 'b'", "text too long"},
-		"a_text_that_replaces_nothing":                {"value.long.replace('', value.long, 3) == 'b'", "text too long"},
-		"texts_joined_by_a_long_one":                  {"value.list.join(value.long) == 'b'", "text too long"},
-		"a_long_text_for_each_item":                   {"value.list.map(a, value.long).join() == 'b'", "text too long"},
-		"a_pattern_on_a_long_text":                    {`value.long.matches("(a|aa)+b(c?d?e?f?g?h?)+")`, "text too long"},
-		"a_letter_of_a_long_text_for_each_number":     {"value.numbers.all(i, value.long.charAt(i) == 'a')", "cost limit exceeded"},
-		"a_long_text_changed_for_each_item":           {"value.list.all(a, value.long.lowerAscii() != a)", "cost limit exceeded"},
-		"a_long_text_added_to_each_item":              {"value.list.map(a, a + value.long).size() > 0 && false", "cost limit exceeded"},
-		"a_long_text_split_for_each_item":             {"value.list.all(a, value.long.split('a').size() > 1)", "cost limit exceeded"},
-		"a_long_text_added_to_itself_again_and_again": {"value.long" + strings.Repeat(" + value.long", 100) + " == 'b'", "cost limit exceeded"},
+		"an_item_in_a_list_for_each_item":             {"value.body.list.all(a, a in value.body.list)", "cost limit exceeded"},
+		"a_list_made_of_lists_compared":               {"value.body.list.map(a, value.body.list) == value.body.list.map(b, value.body.list)", "cost limit exceeded"},
+		"a_list_in_a_list_made_of_lists":              {"value.body.numbers in value.body.list.map(b, value.body.list)", "more values than there may be"},
+		"a_set_in_a_set":                              {"sets.contains(value.body.list, value.body.numbers)", "cost limit exceeded"},
+		"sets_that_intersect":                         {"sets.intersects(value.body.list, value.body.numbers)", "cost limit exceeded"},
+		"equal_sets":                                  {"sets.equivalent(value.body.list, value.body.list)", "cost limit exceeded"},
+		"a_text_that_replaces_each_letter":            {"value.body.long.replace('a', value.body.long) == 'b'", "text too long"},
+		"a_text_that_replaces_nothing":                {"value.body.long.replace('', value.body.long, 3) == 'b'", "text too long"},
+		"texts_joined_by_a_long_one":                  {"value.body.list.join(value.body.long) == 'b'", "text too long"},
+		"a_long_text_for_each_item":                   {"value.body.list.map(a, value.body.long).join() == 'b'", "text too long"},
+		"a_pattern_on_a_long_text":                    {`value.body.long.matches("(a|aa)+b(c?d?e?f?g?h?)+")`, "text too long"},
+		"a_letter_of_a_long_text_for_each_number":     {"value.body.numbers.all(i, value.body.long.charAt(i) == 'a')", "cost limit exceeded"},
+		"a_long_text_changed_for_each_item":           {"value.body.list.all(a, value.body.long.lowerAscii() != a)", "cost limit exceeded"},
+		"a_long_text_added_to_each_item":              {"value.body.list.map(a, a + value.body.long).size() > 0 && false", "cost limit exceeded"},
+		"a_long_text_split_for_each_item":             {"value.body.list.all(a, value.body.long.split('a').size() > 1)", "cost limit exceeded"},
+		"a_long_text_added_to_itself_again_and_again": {"value.body.long" + strings.Repeat(" + value.body.long", 100) + " == 'b'", "cost limit exceeded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, took := decideOn(t, c.expression, map[string]any{"list": list, "numbers": numbers, "long": long})
@@ -78,10 +78,10 @@ func TestThe_limits_leave_room_for_what_policies_do(t *testing.T) {
 		list[i] = map[string]any{"role": "user", "content": "hello", "tags": []any{"a", "b"}}
 	}
 	for _, expression := range []string{
-		"value.list.all(m, m.role in ['user', 'system'])",
-		"value.list.all(m, m.tags.all(t, t.startsWith('a') || t == 'b'))",
-		"value.list.map(m, m.role).size() == 5000",
-		"value.list == value.list",
+		"value.body.list.all(m, m.role in ['user', 'system'])",
+		"value.body.list.all(m, m.tags.all(t, t.startsWith('a') || t == 'b'))",
+		"value.body.list.map(m, m.role).size() == 5000",
+		"value.body.list == value.body.list",
 		"!sets.intersects(user.permissions, ['b'])",
 		"'x,y'.split(',').join('/').replace('/', '::') == 'x::y' && 'aXbXc'.replace('X', '-', 1) == 'a-bXc'",
 		"'ada@example.com'.matches('^[a-z]+@example[.]com$')",
@@ -99,10 +99,10 @@ func TestThe_operations_of_one_request_share_a_limit(t *testing.T) {
 	for i := range list {
 		list[i] = "a"
 	}
-	p := compileOne(t, Source{Rules: []RuleSource{{On: Text{Text: "x:y"}, Allow: &Text{Text: "value.list.all(a, a == 'a')"}}}})
+	p := compileOne(t, Source{Rules: []RuleSource{{On: Text{Text: "x:y"}, Allow: &Text{Text: "value.body.list.all(a, a == 'a')"}}}})
 	ops := make([]Operation, maxOperations)
 	for i := range ops {
-		ops[i] = Operation{Resource: "x", Action: "y", Value: map[string]any{"list": list}}
+		ops[i] = Operation{Resource: "x", Action: "y", Value: map[string]any{"body": map[string]any{"list": list}}}
 	}
 	facts := Facts{Identity: &Identity{Name: "eve"}, Request: &Request{}}
 	if d := p.Decide(facts, ops[:4]); d.Outcome != Allow {
@@ -132,7 +132,7 @@ func TestWhat_a_stamp_makes_is_bounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.names = &vocabulary{}
-	e, ps := c.compile(Text{Text: "value.list.map(a, value.list)"}, wantAny, true)
+	e, ps := c.compile(Text{Text: "value.body.list.map(a, value.body.list)"}, wantAny, true)
 	if len(ps) > 0 {
 		t.Fatal(ps)
 	}

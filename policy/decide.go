@@ -97,13 +97,13 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 	var denial *Decision
 	var filter Filter
 	var stamp []EditMember
+	var lifted bool
 	if rule == nil {
 		denial = &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: "no rule for " + name}
 	} else {
 		d.Rule = rule.ref
 		s.next(op)
 		if denial = rule.judge(s, name); denial == nil {
-			var lifted bool
 			if filter, stamp, lifted, denial = rule.bind(s, op, name); lifted {
 				d.Unfiltered = append(d.Unfiltered, name)
 			}
@@ -140,6 +140,11 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 			d.wait(op.Object, pending{op: op, rule: rule.ref, detail: rule.detail(), filter: filter, stamp: stamp, trace: s.trace})
 		}
 		return nil
+	case op.narrow != nil:
+		if lifted {
+			return nil // whoever may go past the filter sees the whole list
+		}
+		return d.narrowQuery(op, s, filter, deny)
 	case op.Narrows:
 		return d.narrow(op, rule, filter, s.trace, deny)
 	case op.Creates && len(stamp) > 0 && !op.Stamps:

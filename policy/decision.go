@@ -13,6 +13,7 @@ type Decision struct {
 	Reason  string   // for the decision record, never for the client; holds no claim value
 	Edits   []Edit   // with Allow: what must change in the body
 	Headers []Header // with Allow: identity headers for the backend
+	Query   *string  // with Allow: the raw query in place of the request's own; nil: it stays
 	Needs   []Ref    // with Undecided: what must be looked up before Resolve, without repeats
 	// Unfiltered are the operations, as resource:action, whose filter was not applied as their rule's `unfiltered` is true.
 	Unfiltered []string

@@ -169,6 +169,9 @@ func FuzzRoute(f *testing.F) {
 	f.Add("/a/{x}/c\n/a/b/{y}\n/a/b/d\n/a/{rest=**}", "/a/b/c")
 	f.Add("/\n/{a}\n/{a}/", "/x/")
 	f.Add("/a/{r=**}\n/a", "/a")
+	f.Add("/orders/{id}\n/orders/Export\n/{r=**}", "/orders/export")
+	f.Add("/a/{r=**}\n/a/b", "/a/b/")
+	f.Add("/{r=**}\n/a/", "/A")
 	f.Fuzz(func(t *testing.T, templates, path string) {
 		if !strings.HasPrefix(path, "/") || len(templates) > 400 || strings.Count(path, "/") > 12 {
 			return
@@ -181,29 +184,46 @@ func FuzzRoute(f *testing.F) {
 				routes = append(routes, r)
 			}
 		}
-		segments := strings.Split(path[1:], "/")
-		got, values := tree.find("GET", segments, nil)
-		var want *compiledRoute
-		var wanted []string
-		for _, r := range routes {
-			if v, ok := slowMatch(r.path, segments); ok && (want == nil || moreSpecific(r.path, want.path)) {
-				want, wanted = r, v
+		slow := func(path string, same func(a, b string) bool) (want *compiledRoute, wanted []string) {
+			segments := strings.Split(path[1:], "/")
+			for _, r := range routes {
+				if v, ok := slowMatch(r.path, segments, same); ok && (want == nil || moreSpecific(r.path, want.path)) {
+					want, wanted = r, v
+				}
+			}
+			return want, wanted
+		}
+		want, wanted := slow(path, func(a, b string) bool { return a == b })
+		if other, _ := slow(path, strings.EqualFold); other != want {
+			want = nil // another spelling of another route's path
+		}
+		if want != nil && want.rest {
+			toggled, ok := strings.CutSuffix(path, "/")
+			if !ok {
+				toggled += "/"
+			}
+			if toggled != "" {
+				if other, _ := slow(toggled, strings.EqualFold); other != nil && other != want {
+					want = nil
+				}
 			}
 		}
+		var l lookup
+		got := tree.match(&l, "GET", path)
 		if got != want {
 			t.Fatalf("%q of %q: %v, want %v", path, templates, got, want)
 		}
-		if got != nil && (!slices.Equal(values, wanted) || len(values) != len(got.names)) {
-			t.Fatalf("%q of %q: %q with values %q, want %q", path, templates, got.path, values, wanted)
+		if got != nil && (!slices.Equal(l.values[:len(got.names)], wanted) || len(wanted) != len(got.names)) {
+			t.Fatalf("%q of %q: %q with values %q, want %q", path, templates, got.path, l.values, wanted)
 		}
-		if r, _ := tree.find("POST", segments, nil); r != nil {
+		if r := tree.match(&l, "POST", path); r != nil {
 			t.Fatalf("%q: another method's route", path)
 		}
 	})
 }
 
 // slowMatch reports whether a template matches the segments, and the values of its parameters.
-func slowMatch(template string, segments []string) ([]string, bool) {
+func slowMatch(template string, segments []string, same func(a, b string) bool) ([]string, bool) {
 	var values []string
 	parts := strings.Split(template[1:], "/")
 	for i, part := range parts {
@@ -221,7 +241,7 @@ func slowMatch(template string, segments []string) ([]string, bool) {
 				return nil, false
 			}
 			values = append(values, segments[i])
-		} else if part != segments[i] {
+		} else if !same(part, segments[i]) {
 			return nil, false
 		}
 	}

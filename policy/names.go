@@ -61,7 +61,7 @@ func checkName(what string, name Text) *Problem {
 // forPolicy returns the compiler of one policy's expressions, which sees its variables and conditions.
 func (c *compiler) forPolicy(source Source) (*compiler, Problems) {
 	n := &vocabulary{variables: map[string]Tree{}, conditions: map[string]*condition{}, used: map[string]bool{}}
-	out := &compiler{env: c.env, names: n}
+	out := &compiler{env: c.env, names: n, answers: c.answers}
 	if len(source.Variables) == 0 && len(source.Conditions) == 0 {
 		return out, nil
 	}

@@ -57,6 +57,9 @@ type Operation struct {
 	// Waiver: the operation is not asked for at all if Object's metadata has these members with just these values
 	// (LangGraph fires no event for a run's assistant where that is a system one).
 	Waiver map[string]string
+
+	narrow *narrowing // the query parameters that narrow this list; nil: none
+	pairs  []pair     // with narrow: the query
 }
 
 // Ref names an object of the backend whose metadata decides.
@@ -65,6 +68,9 @@ type Ref struct {
 	ID       string // in its canonical form
 	Path     string // what to GET at the backend, such as "/threads/5b2c..."
 	Member   string // the member of the answer that must equal ID; empty: none must
+
+	// Reader reads the metadata from the answer; nil: it is the member "metadata".
+	Reader *ObjectReader
 }
 
 // IsZero reports whether r names nothing.

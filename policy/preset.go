@@ -57,6 +57,7 @@ type PresetRoute struct {
 // Input is what a route's Map sees of the request.
 type Input struct {
 	params []param
+	query  string // raw
 	Query  url.Values
 	Body   Value // nil if the request has none, or the route does not need it
 }

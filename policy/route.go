@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -22,7 +21,7 @@ func (r Route) Operations(query string, body []byte) ([]Operation, error) {
 	if r.route == nil || r.route.operations == nil {
 		return nil, fmt.Errorf("route %q has no operations", r.Pattern)
 	}
-	in := Input{params: r.params}
+	in := Input{params: r.params, query: query}
 	var err error
 	if r.route.readsQuery {
 		if in.Query, err = parseQuery(query); err != nil {
@@ -68,105 +67,14 @@ type compiledRoute struct {
 	method, path string
 	public       bool
 	needsBody    bool
-	readsQuery   bool     // operations may depend on it
-	names        []string // of its parameters, in order
+	readsQuery   bool // operations may depend on it
 	operations   func(Input) ([]Operation, error)
 	refusal      func(body []byte, o Outcome, detail string) string
-}
 
-// routeTree finds the most specific route of a path: at each segment a literal wins over a parameter, and that over
-// the rest, which may be empty: /a/{rest=**} matches /a, /a/ and /a/b/c.
-type routeTree struct {
-	literal map[string]*routeTree
-	param   *routeTree
-	here    map[string]*compiledRoute // by method: the path ends here
-	rest    map[string]*compiledRoute // by method: {name=**} stands here
-}
-
-// find returns the route for the method and the segments, with the values of its parameters.
-func (t *routeTree) find(method string, segments []string, values []string) (*compiledRoute, []string) {
-	if len(segments) == 0 {
-		if r := t.here[method]; r != nil {
-			return r, values
-		}
-	} else {
-		if next := t.literal[segments[0]]; next != nil {
-			if r, v := next.find(method, segments[1:], values); r != nil {
-				return r, v
-			}
-		}
-		if t.param != nil && segments[0] != "" {
-			if r, v := t.param.find(method, segments[1:], append(values, segments[0])); r != nil {
-				return r, v
-			}
-		}
-	}
-	if r := t.rest[method]; r != nil {
-		return r, append(values, strings.Join(segments, "/"))
-	}
-	return nil, nil
-}
-
-// add puts a route into the tree; the problem says what is wrong with its template, or which route it repeats.
-func (t *routeTree) add(r *compiledRoute) *Problem {
-	if !strings.HasPrefix(r.path, "/") {
-		return &Problem{Found: fmt.Sprintf("path %q", r.path), Want: "a path that starts with /"}
-	}
-	segments := strings.Split(r.path[1:], "/")
-	at, rest := t, false
-	for i, s := range segments {
-		name, isParam := strings.CutPrefix(s, "{")
-		if !isParam {
-			if strings.ContainsAny(s, "{}*?#%\\") || s == "." || s == ".." || s == "" && i < len(segments)-1 {
-				return &Problem{Found: fmt.Sprintf("path segment %q", s), Want: "a literal in its decoded form, {name}, or {name=**} at the end"}
-			}
-			if at.literal == nil {
-				at.literal = map[string]*routeTree{}
-			}
-			if at.literal[s] == nil {
-				at.literal[s] = &routeTree{}
-			}
-			at = at.literal[s]
-			continue
-		}
-		name, closed := strings.CutSuffix(name, "}")
-		name, rest = strings.CutSuffix(name, "=**")
-		if !closed || !isName(name) || rest && i < len(segments)-1 {
-			return &Problem{Found: fmt.Sprintf("path segment %q", s), Want: "{name}, or {name=**} at the end"}
-		}
-		if slices.Contains(r.names, name) {
-			return &Problem{Found: fmt.Sprintf("path %q has {%s} twice", r.path, name), Want: "each name once"}
-		}
-		r.names = append(r.names, name)
-		if rest {
-			break
-		}
-		if at.param == nil {
-			at.param = &routeTree{}
-		}
-		at = at.param
-	}
-	routes := &at.here
-	if rest {
-		routes = &at.rest
-	}
-	if *routes == nil {
-		*routes = map[string]*compiledRoute{}
-	}
-	if other := (*routes)[r.method]; other != nil {
-		return &Problem{Found: fmt.Sprintf("%s %s matches the same paths as %s %s", r.method, r.path, other.method, other.path), Hint: "remove one of them"}
-	}
-	(*routes)[r.method] = r
-	return nil
-}
-
-func isName(s string) bool {
-	for i, c := range s {
-		if !(c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || i > 0 && c >= '0' && c <= '9') {
-			return false
-		}
-	}
-	return s != ""
+	pattern string   // method and path
+	names   []string // of its parameters, in order
+	rest    bool     // the last one is {name=**}
+	pos     Position
 }
 
 // ReservedPrefix is where Usher parks edited requests (see envoy/edit): no client may ask for it.
@@ -184,31 +92,19 @@ func (p *Policy) Route(method, path string) (Route, error) {
 	if strings.HasPrefix(path, ReservedPrefix) {
 		return Route{}, errUnknownRoute
 	}
-	var buffer [16]string
-	segments := appendSegments(buffer[:0], path[1:])
-	r, values := p.routes.find(method, segments, nil)
+	var l lookup
+	r := p.routes.match(&l, method, path)
 	if r == nil {
 		return Route{}, errUnknownRoute
 	}
-	route := Route{Pattern: r.method + " " + r.path, Public: r.public, NeedsBody: r.needsBody, route: r}
-	if len(values) > 0 {
-		route.params = make([]param, len(values))
-		for i, v := range values {
-			route.params[i] = param{r.names[i], v}
+	route := Route{Pattern: r.pattern, Public: r.public, NeedsBody: r.needsBody, route: r}
+	if len(r.names) > 0 {
+		route.params = make([]param, len(r.names))
+		for i, name := range r.names {
+			route.params[i] = param{name, l.values[i]}
 		}
 	}
 	return route, nil
 }
 
 var errUnknownRoute = &Refusal{Outcome: NotFound, Detail: "Not Found"}
-
-func appendSegments(out []string, path string) []string {
-	for {
-		head, tail, found := strings.Cut(path, "/")
-		out = append(out, head)
-		if !found {
-			return out
-		}
-		path = tail
-	}
-}

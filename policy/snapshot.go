@@ -39,6 +39,7 @@ type Policy struct {
 	nobody    *Identity  // nil: a token is needed
 	hosts     []string
 	routes    routeTree
+	endpoints []*endpoint // while the policy is compiled
 	rules     *rules
 	names     *vocabulary
 	headers   []headerSource
@@ -55,8 +56,9 @@ type headerSource struct {
 }
 
 // alwaysRemove are request headers that no backend may get from a client whatever the policy: LangGraph's Studio
-// header makes a user without a credential (langgraph-api), and the others change a method after it was decided on.
-var alwaysRemove = []string{"x-auth-scheme", "x-http-method", "x-http-method-override", "x-method-override"}
+// header makes a user without a credential (langgraph-api), and the others change a method or a path after it was decided
+// on (Symfony and IIS take the path from x-original-url or x-rewrite-url).
+var alwaysRemove = []string{"x-auth-scheme", "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"}
 
 // New compiles a set. The error is [Problems], all of them at once, in which case there is no Snapshot.
 func New(set Set, presets map[string]Preset) (*Snapshot, error) {
@@ -224,14 +226,20 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 	if source.Anonymous {
 		p.nobody = &Identity{anonymous: true, Permissions: []string{}, Claims: map[string]any{}}
 	}
-	events, problems := p.compileAPI(source.API, source.IdentityHeaders, presets)
-	c, ps := c.forPolicy(source)
-	p.names, problems = c.names, append(problems, ps...)
+	c, problems := c.forPolicy(source)
+	p.names = c.names
+	events, ps := c.compileAPI(p, source.API, source.IdentityHeaders, presets)
+	problems = append(problems, ps...)
 	var warnings Problems
 	// Without a single event (the preset is unknown, say) every rule would be a problem of its own.
 	if len(events) > 0 || len(problems) == 0 {
 		rs, ps, ws := c.compileRules(source.Rules, events)
 		p.rules, problems, warnings = rs, append(problems, ps...), ws
+		for _, e := range p.endpoints {
+			ps, ws := e.link(rs.find(e.resource, e.action))
+			problems, warnings = append(problems, ps...), append(warnings, ws...)
+		}
+		p.endpoints = nil
 	}
 	if source.Anonymous {
 		warnings = append(warnings, forStrangers(source.Rules)...)
@@ -275,12 +283,19 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 }
 
 // compileAPI builds the routes and returns the events that they can fire.
-func (p *Policy) compileAPI(source APISource, headers []HeaderSource, presets map[string]Preset) (map[string]map[string]Event, Problems) {
+func (c *compiler) compileAPI(p *Policy, source APISource, headers []HeaderSource, presets map[string]Preset) (map[string]map[string]Event, Problems) {
 	var problems Problems
 	add := func(r *compiledRoute, pos Position) {
 		if problem := p.routes.add(r); problem != nil {
 			problem.Pos = pos
 			problems = append(problems, *problem)
+		}
+	}
+	if d := p.document; d != nil && len(source.Routes) > 0 {
+		for _, r := range source.Routes {
+			if r.Method.Text == "GET" && r.Path.Text == d.Path {
+				problems = append(problems, Problem{Pos: r.Path.Pos, Found: fmt.Sprintf("GET %s can never match: Usher serves protectedResource's document there", d.Path), Hint: "remove the route"})
+			}
 		}
 	}
 	switch {
@@ -321,7 +336,7 @@ func (p *Policy) compileAPI(source APISource, headers []HeaderSource, presets ma
 		}
 		for _, r := range source.Public {
 			problems = append(problems, checkMethod(r.Method)...)
-			add(&compiledRoute{method: r.Method.Text, path: r.Path.Text, public: true}, r.Path.Pos)
+			add(&compiledRoute{method: r.Method.Text, path: r.Path.Text, public: true, pos: r.Path.Pos}, r.Path.Pos)
 		}
 		return preset.Events, problems
 	}
@@ -332,35 +347,29 @@ func (p *Policy) compileAPI(source APISource, headers []HeaderSource, presets ma
 	for _, r := range source.Routes {
 		problems = append(problems, checkMethod(r.Method)...)
 		if r.Public {
-			if r.On.Text != "" {
+			switch {
+			case r.On.Text != "":
 				problems = append(problems, Problem{Pos: r.On.Pos, Found: "a public route with on", Want: "one of public and on"})
+			case r.Object != nil || r.StampAt != nil || r.Narrow != nil:
+				problems = append(problems, Problem{Pos: r.Pos, Found: "a public route with object, stampAt or narrow", Want: "on: resource:action", Hint: "nobody's objects can be told apart without a user"})
 			}
-			add(&compiledRoute{method: r.Method.Text, path: r.Path.Text, public: true}, r.Path.Pos)
+			add(&compiledRoute{method: r.Method.Text, path: r.Path.Text, public: true, pos: r.Path.Pos}, r.Path.Pos)
 			continue
 		}
-		resource, action, ok := strings.Cut(r.On.Text, ":")
-		if !ok || !isName(strings.ReplaceAll(resource, "-", "_")) || !isName(strings.ReplaceAll(action, "-", "_")) {
-			problems = append(problems, Problem{Pos: r.On.Pos, Found: fmt.Sprintf("on: %q", r.On.Text), Want: "resource:action, or public: true"})
+		e, ps := c.compileEndpoint(r)
+		problems = append(problems, ps...)
+		if e == nil {
 			continue
 		}
-		if events[resource] == nil {
-			events[resource] = map[string]Event{}
+		if events[e.resource] == nil {
+			events[e.resource] = map[string]Event{}
 		}
-		events[resource][action] = Event{}
-		route := &compiledRoute{method: r.Method.Text, path: r.Path.Text}
-		route.operations = func(in Input) ([]Operation, error) {
-			var value map[string]any
-			if len(in.params) > 0 {
-				value = make(map[string]any, len(in.params))
-				for _, p := range in.params {
-					value[p.name] = p.value
-				}
-			}
-			return []Operation{{Resource: resource, Action: action, Value: value, Unfilterable: true}}, nil
-		}
-		add(route, r.Path.Pos)
+		event, own := events[e.resource][e.action], e.event()
+		events[e.resource][e.action] = Event{Filters: event.Filters || own.Filters, Stamps: event.Stamps || own.Stamps}
+		add(e.route, r.Path.Pos)
+		p.endpoints = append(p.endpoints, e)
 	}
-	return events, problems
+	return events, append(problems, p.routes.crossings()...)
 }
 
 func checkMethod(method Text) Problems {

@@ -65,6 +65,25 @@ type RouteSource struct {
 	Path   Text // a template: "/orders/{id}", "/reports/{rest=**}"
 	On     Text // "resource:action"; empty iff Public
 	Public bool
+
+	Object  *ObjectSource // the existing object that it is about; nil: none
+	StampAt *Text         // where in the body a stamp goes; nil: nowhere
+	Narrow  *NarrowSource // the query parameters that narrow a list; nil: none
+}
+
+// ObjectSource says where an object is looked up.
+type ObjectSource struct {
+	Pos      Position
+	Get      Text  // a template: the object's path at the backend; {id} and the parameters of the route's path
+	ID       *Text // CEL that gives {id}: a string or an integer, or a list of them; nil: from the path
+	Metadata *Text // CEL over `body`, the answer: the object that filters are compared with; nil: body.metadata
+	AnswerID *Text // CEL over `body`: what must equal the id; nil: nothing must
+}
+
+// NarrowSource says which query parameters narrow a list.
+type NarrowSource struct {
+	Pos   Position
+	Query []HeaderSource // names and CEL expressions; one that gives optional.none() is left to the client
 }
 
 // RuleSource is one rule.
@@ -86,7 +105,7 @@ type Condition struct {
 	Name, Value Text
 }
 
-// HeaderSource is one member of identityHeaders, or of an assertion's claims: a name and the CEL expression of its value.
+// HeaderSource is a name and the CEL expression of its value: a member of identityHeaders, of an assertion's claims or of narrow.query.
 type HeaderSource struct {
 	Name  Text
 	Value Text

@@ -31,8 +31,7 @@ func (c *Client) fetch(ctx context.Context, ref policy.Ref) (a answer, err error
 	case strings.HasPrefix(strings.ToLower(response.Header.Get("Content-Type")), "text/html"):
 		// An ingress or a proxy on the way that knows no such host: its 404 says nothing about the object.
 		return a, fmt.Errorf("%q answered %d with a page for people", c.base, response.StatusCode)
-	case response.StatusCode == http.StatusNotFound, response.StatusCode == http.StatusUnprocessableEntity:
-		// 422 is what LangGraph's Python server says of an id that it does not accept as one.
+	case missing(response.StatusCode, ref):
 		_, _ = io.CopyN(io.Discard, response.Body, 4<<10) // so that the connection can be used again
 		return a, nil
 	case response.StatusCode == http.StatusUnauthorized, response.StatusCode == http.StatusForbidden:
@@ -48,7 +47,11 @@ func (c *Client) fetch(ctx context.Context, ref policy.Ref) (a answer, err error
 			<-c.large
 		}
 	}()
-	if a.object, a.size, err = read(body, ref); err != nil {
+	from := read
+	if ref.Reader != nil {
+		from = readAll
+	}
+	if a.object, a.size, err = from(body, ref); err != nil {
 		err = plain(ctx, err)
 		if isTimeout(err) {
 			err = sick{err}
@@ -56,6 +59,18 @@ func (c *Client) fetch(ctx context.Context, ref policy.Ref) (a answer, err error
 		return answer{}, fmt.Errorf("read the answer of %q: %w", c.base, err)
 	}
 	return a, nil
+}
+
+// missing reports whether the backend says that there is no such object. 422 is what LangGraph's Python server says of an id
+// that it does not accept as one; of an API of one's own nothing else is known than that it may say so in other ways.
+func missing(status int, ref policy.Ref) bool {
+	switch status {
+	case http.StatusNotFound, http.StatusUnprocessableEntity:
+		return true
+	case http.StatusBadRequest, http.StatusGone:
+		return ref.Reader != nil
+	}
+	return false
 }
 
 // get asks for a path at the backend. It follows no redirect and keeps no cookie, as an http.Client would.
@@ -112,6 +127,20 @@ func read(text *reader, ref policy.Ref) (o policy.Object, size int, err error) {
 		return policy.Object{}, 0, text.fault(err)
 	}
 	return o, size, nil
+}
+
+// readAll reads an answer whole, as its metadata may stand anywhere. It must be strict JSON.
+func readAll(text *reader, ref policy.Ref) (policy.Object, int, error) {
+	raw, err := io.ReadAll(text)
+	if err != nil {
+		return policy.Object{}, 0, text.fault(err)
+	}
+	v, err := policy.ParseValue(raw)
+	if err != nil {
+		return policy.Object{}, 0, answerError("it is not strict JSON")
+	}
+	o, err := ref.Reader.Read(v, ref.ID)
+	return o, len(raw), err
 }
 
 // scan is read, with the decoder's errors and what was found before them.

@@ -48,7 +48,7 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 	if spec.TokenFrom != nil {
 		s.TokenFrom = c.tokenFrom(o)
 	}
-	s.API = api(o)
+	s.API = c.api(o)
 	if options, given := o.find("spec", "api", "langgraph"); given && s.API.Options == nil && !o.broken {
 		c.add(options.Pos, "found options of preset langgraph without that preset", "preset: langgraph", "")
 	}
@@ -163,33 +163,11 @@ func allPublic(api *v1alpha1.API) bool {
 	return api.Preset == "" && len(api.Routes) > 0 && !slices.ContainsFunc(api.Routes, func(r v1alpha1.Route) bool { return !r.Public })
 }
 
-// api converts spec.api; the policy package checks it.
-func api(o *Object) policy.APISource {
-	spec := &o.AuthPolicy.Spec.API
-	out := policy.APISource{Pos: o.at("spec", "api"), Preset: o.text("spec", "api", "preset")}
-	if options, given := o.find("spec", "api", "langgraph"); given && options.IsObject && spec.Preset == "langgraph" {
-		out.Options = &options
-	}
-	for i := range spec.Public {
-		out.Public = append(out.Public, policy.RouteSource{
-			Pos: o.at("spec", "api", "public", i), Public: true,
-			Method: o.text("spec", "api", "public", i, "method"), Path: o.text("spec", "api", "public", i, "path"),
-		})
-	}
-	for i, r := range spec.Routes {
-		out.Routes = append(out.Routes, policy.RouteSource{
-			Pos: o.at("spec", "api", "routes", i), Public: r.Public,
-			Method: o.text("spec", "api", "routes", i, "method"), Path: o.text("spec", "api", "routes", i, "path"), On: o.text("spec", "api", "routes", i, "on"),
-		})
-	}
-	return out
-}
-
 // rules converts the rules; the policy package checks what they say.
 func (c *compiler) rules(o *Object) []policy.RuleSource {
 	var out []policy.RuleSource
 	spec := &o.AuthPolicy.Spec
-	backend := spec.Backend != nil || len(c.presets[spec.API.Preset].Events) == 0
+	backend := spec.Backend != nil || len(c.presets[spec.API.Preset].Events) == 0 && !slices.ContainsFunc(spec.API.Routes, func(r v1alpha1.Route) bool { return r.Object != nil })
 	for i, rule := range spec.Rules {
 		r := policy.RuleSource{Pos: o.at("spec", "rules", i), On: o.text("spec", "rules", i, "on")}
 		if rule.On == "" {

@@ -114,13 +114,43 @@ type PublicRoute struct {
 // Route is a method and a path template, and what a request for it is about.
 type Route struct {
 	// Method, in capitals. A GET route answers HEAD too.
-	Method string `json:"method"`
+	Method string `json:"method,omitempty"`
+	// Methods are several, in place of method.
+	Methods []string `json:"methods,omitempty"`
 	// Path is a template: {name} is one segment, {name=**} at the end is the rest.
 	Path string `json:"path"`
 	// Public routes need no token.
 	Public bool `json:"public,omitempty"`
 	// On is "resource:action", for a route that is not public.
 	On string `json:"on,omitempty"`
+	// Object is the existing object that a request is about: filters are compared with its metadata.
+	Object *RouteObject `json:"object,omitempty"`
+	// StampAt is where in the JSON body a rule's stamp goes: "labels", "order.labels", "orders[].labels" (each element),
+	// "." (the body itself), or a JSON Pointer.
+	StampAt string `json:"stampAt,omitempty"`
+	// Narrow is how a list is narrowed to what the rule allows.
+	Narrow *Narrow `json:"narrow,omitempty"`
+}
+
+// RouteObject says where an object is looked up, and what of the answer is its metadata.
+type RouteObject struct {
+	// Get is the object's path at the backend, a template such as "/orders/{id}" with parameters of the route's path.
+	Get string `json:"get"`
+	// ID is a CEL expression over value that gives {id}: a string, an integer, or a list of them, each of which is looked up.
+	// Default: {id} of the route's path.
+	ID string `json:"id,omitempty"`
+	// Metadata is a CEL expression over body, the answer as JSON: the object that filters are compared with. Default:
+	// body.metadata.
+	Metadata string `json:"metadata,omitempty"`
+	// AnswerID is a CEL expression over body: what must equal the id. Default: nothing is compared.
+	AnswerID string `json:"answerID,omitempty"`
+}
+
+// Narrow says what narrows a list.
+type Narrow struct {
+	// Query parameters and the CEL expressions of their values. They take the place of the client's own, however spelt.
+	// One whose expression gives optional.none() is left to the client.
+	Query map[string]string `json:"query"`
 }
 
 // Backend is the service behind the policy.
