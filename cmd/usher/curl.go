@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -106,7 +107,9 @@ func (c *curlReader) option(option, value string) error {
 		if !ok {
 			return errors.New("a header without a colon")
 		}
-		set(strings.TrimSpace(name), strings.TrimSpace(v))
+		if v = strings.TrimSpace(v); v != "" { // without a value, curl leaves the header out
+			set(strings.TrimSpace(name), v)
+		}
 	case "-d", "--data", "--data-ascii", "--data-binary", "--data-raw", "--json":
 		if strings.HasPrefix(value, "@") && option != "--data-raw" {
 			return errors.New("data from a file are not read: give them with --data @FILE of usher explain")
@@ -160,6 +163,13 @@ func (c *curlReader) request() (curlRequest, error) {
 	}
 	out := c.curlRequest
 	out.scheme, out.host, out.path = u.Scheme, u.Host, target
+	out.headers = slices.DeleteFunc(out.headers, func(h [2]string) bool {
+		if strings.EqualFold(h[0], "host") {
+			out.host = h[1]
+			return true
+		}
+		return false
+	})
 	data := strings.Join(c.data, "&")
 	switch {
 	case c.inQuery && len(c.data) > 0:

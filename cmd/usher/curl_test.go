@@ -23,6 +23,7 @@ func TestCurlCommandLines(t *testing.T) {
 		{`curl https://u:p@a.example.com/`, `GET a.example.com / [authorization=Basic dTpw]`},
 		{`curl -u u:p -b 'a=b' -A x -e y https://a.example.com/`, `GET a.example.com / [authorization=Basic dTpw cookie=a=b user-agent=x referer=y]`},
 		{`curl --url https://a.example.com/ --max-time 3`, `GET a.example.com / []`},
+		{`curl https://127.0.0.1/ -H 'Host: a.example.com' -H 'X:'`, `GET a.example.com / []`},
 		{`wget https://a.example.com`, ``},
 		{`curl`, ``}, {``, ``}, {`curl ftp://a.example.com`, ``}, {`curl https://a.example.com https://b.example.com`, ``},
 		{`curl https://a.example.com -d @/etc/passwd`, ``}, {`curl https://a.example.com -H @file`, ``}, {`curl https://a.example.com -b jar`, ``},

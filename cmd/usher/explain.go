@@ -183,6 +183,9 @@ func (q *question) complete(r watch.Reading) error {
 		}
 		q.request.Host = hosts[0]
 	}
+	if p := q.guard(r); p != nil {
+		q.takeToken(&p.TokenFrom)
+	}
 	if q.identity.Anonymous || q.identity.Token != "" {
 		return nil
 	}
@@ -201,6 +204,33 @@ func (q *question) complete(r watch.Reading) error {
 		}
 	}
 	return nil
+}
+
+// takeToken takes the token out of the header or cookie where the policy looks for it: it is verified, unless somebody is
+// supposed, who then asks instead.
+func (q *question) takeToken(from *policy.TokenFrom) {
+	token := ""
+	switch {
+	case from.Header != "":
+		token = q.request.Headers[from.Header]
+		delete(q.request.Headers, from.Header)
+	case from.Cookie != "":
+		var rest []string
+		for pair := range strings.SplitSeq(q.request.Headers["cookie"], ";") {
+			pair = strings.TrimSpace(pair)
+			if name, value, _ := strings.Cut(pair, "="); name != from.Cookie || token != "" {
+				rest = append(rest, pair)
+			} else {
+				token = value
+			}
+		}
+		if q.request.Headers["cookie"] = strings.Join(rest, "; "); q.request.Headers["cookie"] == "" {
+			delete(q.request.Headers, "cookie")
+		}
+	}
+	if q.identity.Anonymous && token != "" {
+		q.identity = policytest.Identity{Name: q.identity.Name, Token: token}
+	}
 }
 
 // question reads the flags. What is given twice is wrong usage: which of them counts would be chance.

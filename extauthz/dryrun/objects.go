@@ -68,7 +68,7 @@ var errBackend = errors.New("the test says that the backend is unavailable")
 
 // RoundTrip implements http.RoundTripper. It answers 404 for what is not supposed.
 func (s *supposed) RoundTrip(r *http.Request) (*http.Response, error) {
-	o, ref, found := s.object(r.URL.EscapedPath(), r.URL.Path)
+	o, ref, found := s.object(r.URL.RequestURI(), r.URL.EscapedPath(), r.URL.Path)
 	status, body := http.StatusNotFound, []byte(`{"detail":"Not Found"}`)
 	switch {
 	case found && o.Unavailable:
