@@ -207,14 +207,19 @@ func (i *Asker) fly(ctx context.Context, token string, entry digest) (*verified,
 	}
 }
 
-// look asks the endpoint and judges its answer. A token that says it is of another issuer is not shown to this one.
+// look asks the endpoint and judges its answer. A token that says it is of another issuer is not shown to this one, and
+// neither is a JWT in a spelling that has two readings: the endpoint's could be another than the one here.
 func (i *Asker) look(ctx context.Context, token string) (*verified, error) {
+	var own map[string]any
 	if looksLikeJWS(token) {
-		if t, err := parseCompact(token, nil); err == nil {
-			if issuer, ok := t.claims["iss"].(string); ok && issuer != i.issuer {
-				return nil, bad("iss is not the provider's issuer")
-			}
+		t, err := parseCompact(token, nil)
+		if err != nil {
+			return nil, err
 		}
+		if issuer, ok := t.claims["iss"].(string); ok && issuer != i.issuer {
+			return nil, bad("iss is not the provider's issuer")
+		}
+		own = t.claims
 	}
 	if i.now().Before(i.broken()) {
 		return nil, unavailable(i.name, fmt.Errorf("%s failed often and is left alone for a moment", i.what))
@@ -235,7 +240,7 @@ func (i *Asker) look(ctx context.Context, token string) (*verified, error) {
 	if err != nil {
 		return nil, unavailable(i.name, fmt.Errorf("%s: %w", i.what, err))
 	}
-	return i.accept(claims)
+	return i.accept(claims, own)
 }
 
 // ask sends the request and reads the answer.
@@ -321,8 +326,19 @@ func statusError(status int, body []byte, hint string) error {
 // accept checks a good answer as the claims of a JWT, except that iss and exp may be left out (RFC 7662, section 2.2): it
 // is the provider itself that says, now, that the token is its own and good. The audience may be left out only where the
 // Config says so: else a token that a user gave to any other application would be good here.
-func (i *Asker) accept(claims map[string]any) (*verified, error) {
+//
+// own are the claims of the token itself, if it is a JWT. The provider has called just this token good, and so what it says
+// of its own end, of the key that it is bound to and of its name holds, where the answer leaves that out, as one of a
+// userinfo endpoint does. Nobody becomes somebody by them.
+func (i *Asker) accept(claims, own map[string]any) (*verified, error) {
 	now := i.now()
+	for _, name := range [...]string{"exp", "nbf", "cnf", "jti", "sid"} {
+		if v, ok := own[name]; ok {
+			if _, said := claims[name]; !said {
+				claims[name] = v
+			}
+		}
+	}
 	until := now.Add(i.keep)
 	checked := claims
 	_, hasIssuer := claims["iss"]
@@ -349,8 +365,14 @@ func (i *Asker) accept(claims map[string]any) (*verified, error) {
 		return nil, err
 	}
 	// RFC 9449, section 6.2: a token of this type without its key cannot be checked.
-	if typ, _ := claims["token_type"].(string); strings.EqualFold(typ, "DPoP") && (v.binding == nil || v.binding.key == nil) {
-		return nil, bad("a DPoP token without the thumbprint of its key")
+	switch typ := claims["token_type"].(type) {
+	case nil:
+	case string:
+		if strings.EqualFold(typ, "DPoP") && (v.binding == nil || v.binding.key == nil) {
+			return nil, bad("a DPoP token without the thumbprint of its key")
+		}
+	default:
+		return nil, bad("token_type is no string") // RFC 7662, section 2.2
 	}
 	// Never past exp: the skew lets a token in that the provider has just called good, and is no reason to keep it.
 	v.by, v.until = i, until

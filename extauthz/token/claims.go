@@ -103,6 +103,9 @@ func (r *rules) check(claims map[string]any, now time.Time) (time.Time, error) {
 	if isLogout(claims) {
 		return time.Time{}, bad("a logout token is no access token")
 	}
+	if isRefresh(claims) {
+		return time.Time{}, bad("a refresh token is no access token")
+	}
 	expires, ok := numericDate(claims["exp"])
 	if !ok {
 		return time.Time{}, bad("exp is missing or no date")
@@ -156,6 +159,20 @@ func (r *rules) origin(claims map[string]any) error {
 		}
 	}
 	return nil
+}
+
+// isRefresh reports whether the claims say that the token is one to get others by. Its holder is the client, which sends it
+// to nobody but the issuer (RFC 6749, section 1.5); an introspection endpoint calls it active too (RFC 7662, section 2.1).
+// Keycloak says so by typ, Ory Hydra and Amazon Cognito by token_use.
+func isRefresh(claims map[string]any) bool {
+	for _, name := range [...]string{"token_type", "token_use", "typ"} {
+		v, _ := claims[name].(string)
+		switch strings.ToLower(v) {
+		case "refresh", "refresh_token", "offline":
+			return true
+		}
+	}
+	return false
 }
 
 // tenantMark stands for the tenant in the issuer of a provider with tenants.

@@ -201,7 +201,7 @@ func FuzzIntrospectionAnswer(f *testing.F) {
 		if claims["active"] != true || !strings.Contains(body, "true") {
 			t.Fatalf("%q is active", body)
 		}
-		if v, err := i.accept(claims); err == nil {
+		if v, err := i.accept(claims, nil); err == nil {
 			if _, exp := numericDate(claims["exp"]); !audience(claims["aud"], i.audiences) || v.identity.Name == "" || claims["exp"] != nil && !exp {
 				t.Fatalf("%q is accepted", body)
 			}
