@@ -47,7 +47,7 @@ spec:
   issuer: http://ADDRESS/two
   audiences: [a]
   allowHTTP: true
-  introspection: {endpoint: "http://ADDRESS/introspect", clientID: usher, clientSecretRef: secrets}
+  introspection: {endpoint: "http://ADDRESS/introspect", clientID: usher, clientSecretRef: {name: secrets}}
 ---
 apiVersion: v1
 kind: Secret
