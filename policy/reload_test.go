@@ -262,3 +262,33 @@ func BenchmarkVariable(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkFilter decides an operation with a filter and resolves it, as the rules around it grow in number.
+func BenchmarkFilter(b *testing.B) {
+	for _, n := range []int{10, 1000} {
+		events := map[string]policy.Event{"read": {Filters: true}}
+		preset := policy.Preset{Events: map[string]map[string]policy.Event{}, Routes: []policy.PresetRoute{{Method: "GET", Path: "/", Public: true}}}
+		source := policy.Source{Name: "p", Hosts: []policy.Text{{Text: "*"}}, API: policy.APISource{Preset: policy.Text{Text: "x"}}}
+		filter := policy.Tree{IsObject: true, Members: []policy.Member{{Name: policy.Text{Text: "owner"}, Value: policy.Tree{Scalar: "user.identity"}}}}
+		for i := range n {
+			preset.Events[fmt.Sprintf("r%d", i)] = events
+			source.Rules = append(source.Rules, policy.RuleSource{On: policy.Text{Text: fmt.Sprintf("r%d:read", i)}, Filter: &filter})
+		}
+		s, err := policy.New(policy.Set{Policies: []policy.Source{source}}, map[string]policy.Preset{"x": preset})
+		if err != nil {
+			b.Fatal(err)
+		}
+		p := s.Match("any", "")
+		facts := policy.Facts{Identity: &policy.Identity{Name: "ada"}, Request: &policy.Request{}}
+		ops := []policy.Operation{{Resource: "r7", Action: "read", Object: policy.Ref{Resource: "r7", ID: "1", Path: "/r7/1"}}}
+		found := []policy.Object{{Found: true, Metadata: map[string]any{"owner": "ada"}}}
+		b.Run(fmt.Sprintf("%d_rules", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if d := p.Decide(facts, ops).Resolve(found); d.Outcome != policy.Allow {
+					b.Fatal(d.Reason)
+				}
+			}
+		})
+	}
+}

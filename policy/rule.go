@@ -92,6 +92,7 @@ func (c *compiler) compileRules(sources []RuleSource, events map[string]map[stri
 		}
 	}
 	warnings = append(warnings, rs.searches(sources, events)...)
+	warnings = append(warnings, rs.covered(sources, events)...)
 	return rs, problems, warnings
 }
 
@@ -180,7 +181,7 @@ func parseOn(on Text, events map[string]map[string]Event) (resource, action stri
 			return "", "", &Problem{Pos: on.Pos, Found: fmt.Sprintf("rule can never apply: no route is about resource %q", resource), Want: oneOf(names(events)), Hint: hint}
 		}
 	}
-	if action != "*" {
+	if _, ok := events[resource][action]; action != "*" && !ok {
 		known := map[string]Event{}
 		for r, actions := range events {
 			if resource == "*" || resource == r {
@@ -199,9 +200,13 @@ func parseOn(on Text, events map[string]map[string]Event) (resource, action stri
 // checkEvents finds a filter or a stamp that has no effect on any event that the rule names.
 func checkEvents(source RuleSource, r *rule, resource, action string, events map[string]map[string]Event) (problems, warnings Problems) {
 	var filters, stamps bool
-	for res, actions := range events {
+	about := events
+	if resource != "*" {
+		about = map[string]map[string]Event{resource: events[resource]}
+	}
+	for _, actions := range about {
 		for act, e := range actions {
-			if (resource == "*" || resource == res) && (action == "*" || action == act) {
+			if action == "*" || action == act {
 				filters, stamps = filters || e.Filters, stamps || e.Stamps
 			}
 		}
@@ -244,6 +249,29 @@ func foreign(filter Tree, r *rule, resource, action string, events map[string]ma
 		}
 	}
 	return nil
+}
+
+// covered warns of a rule that never applies, as each operation that it is for has a more specific rule. The rule for all is
+// left out: it is there for operations to come.
+func (rs *rules) covered(sources []RuleSource, events map[string]map[string]Event) (warnings Problems) {
+	applies := map[string]bool{}
+	for resource, actions := range events {
+		for action := range actions {
+			if r := rs.find(resource, action); r != nil {
+				applies[r.ref.On] = true
+			}
+		}
+	}
+	for _, source := range sources {
+		resource, action, p := parseOn(source.On, events)
+		if forAll := resource == "*" && action == "*"; p == nil && !forAll && !applies[source.On.Text] {
+			warnings = append(warnings, Problem{
+				Pos: source.On.Pos, Found: fmt.Sprintf("rule %q never applies: each operation that it is for has a more specific rule", source.On.Text),
+				Hint: "leave it out, or leave one of those out",
+			})
+		}
+	}
+	return warnings
 }
 
 // searches warns of a search whose rule has a filter that cannot narrow it: such a search is denied.
