@@ -52,6 +52,9 @@ func (p *Policy) Decide(facts Facts, ops []Operation) Decision {
 	}
 	d.Headers = headers
 	for i := range ops {
+		if text := ops[i].Headerless; text != "" && len(headers) > 0 {
+			return Decision{Outcome: Forbidden, Detail: text, Rule: d.Rule, Reason: "the identity headers have no place in the request"}
+		}
 		if at := ops[i].HeadersAt; at != nil {
 			set := make([]EditMember, len(headers))
 			for j, h := range headers {

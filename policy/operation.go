@@ -49,6 +49,9 @@ type Operation struct {
 	// HeadersAt is where in the body the identity headers must stand too, as the backend does not look at the request's
 	// own there. Nil: nowhere.
 	HeadersAt []string
+	// Headerless says why the identity headers have no place in the request although they must stand there: a policy with
+	// some refuses it, and the client reads this. Empty: they have, or need none.
+	Headerless string
 	// Unfilterable says that no filter can be enforced here: a rule with one denies.
 	Unfilterable bool
 

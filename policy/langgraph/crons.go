@@ -7,6 +7,16 @@ const noCron = "Cron not found"
 // cronConfig is where a cron's runs find who they are for: when they begin there is no request with headers.
 var cronConfig = []string{"config", "configurable"}
 
+// headerless says why a cron with a context cannot say who it runs for. The Python server refuses a run that has both a
+// context and something in config.configurable (langgraph_api.models.run), and drops from the context what the graph's schema
+// does not name; when a cron's runs begin, nobody would read that.
+func headerless(body map[string]any) string {
+	if context, ok := body["context"].(map[string]any); ok && len(context) > 0 {
+		return "A cron with context cannot carry who it runs for: use config.configurable."
+	}
+	return ""
+}
+
 func (a *api) createCron(in policy.Input) ([]policy.Operation, error) {
 	threadID := in.Param("thread_id")
 	if threadID != "" {
@@ -44,7 +54,7 @@ func (a *api) createCron(in policy.Input) ([]policy.Operation, error) {
 	ops := []policy.Operation{
 		{
 			Resource: "crons", Action: "create", Creates: true, Stamps: true, Metadata: metadata, BodyMetadata: md,
-			HeadersAt: cronConfig,
+			HeadersAt: cronConfig, Headerless: headerless(body),
 			Value: map[string]any{
 				"payload": body, "schedule": body["schedule"], "cron_id": nil, "thread_id": threadValue, "user_id": nil,
 				"end_time": body["end_time"], "metadata": orEmpty(md),
@@ -126,7 +136,7 @@ func (a *api) updateCron(in policy.Input) ([]policy.Operation, error) {
 		return nil, err
 	}
 	op.Stamps, op.Metadata, op.BodyMetadata = true, metadata, md
-	if body["config"] != nil {
+	if op.Headerless = headerless(body); body["config"] != nil {
 		op.HeadersAt = cronConfig
 	}
 	return []policy.Operation{op}, nil
