@@ -212,7 +212,7 @@ func checkEvents(source RuleSource, r *rule, resource, action string, events map
 		}
 	}
 	if source.Filter != nil {
-		problems = append(problems, foreign(*source.Filter, r, resource, action, events)...)
+		problems = append(problems, foreign(*source.Filter, r, resource, action, about)...)
 	}
 	if source.Filter != nil && len(r.filter.terms) > 0 && !filters {
 		problems = append(problems, Problem{Pos: source.Filter.Pos, Found: fmt.Sprintf("filter on %q, whose objects have no metadata to look up", source.On.Text), Hint: "decide with `allow` over value"})
