@@ -34,6 +34,8 @@ const (
 	// breakAfter failures in a row, the endpoint is left alone for breakFor: callers are answered at once, and a sick
 	// provider is not asked harder than a well one.
 	breakAfter, breakFor = 20, time.Second
+	// provenFor is how long after an answer about a token one that is none counts against that token, not the endpoint.
+	provenFor = time.Minute
 )
 
 // endpoint is what a provider is asked at about its tokens. It is immutable and safe for concurrent use.
@@ -169,6 +171,13 @@ func (i *Asker) verify(ctx context.Context, c *Credential, d *digest) (*policy.I
 	return v.identity, nil
 }
 
+// knows reports whether this provider said a moment ago that the token with this digest is good.
+func (i *Asker) knows(d *digest) bool {
+	entry := i.entry(d)
+	v, ok := i.cache.tokens.get(&entry)
+	return ok && v.by == i && i.now().Before(v.until)
+}
+
 // entry is where the cache keeps what this provider said of a token: what one says counts for no other.
 func (i *Asker) entry(d *digest) digest {
 	e := *d
@@ -256,18 +265,32 @@ func (i *Asker) ask(ctx context.Context, token string) (map[string]any, error) {
 		if errors.As(err, &u) {
 			err = u.Err // without the URL, whose query may hold a secret
 		}
-		return nil, err
+		return nil, sick{err}
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(response.Body, askMost+1))
 	if err != nil {
-		return nil, err
+		return nil, sick{err}
 	}
 	if len(text) > askMost {
 		return nil, fmt.Errorf("the endpoint answered more than %d bytes", askMost)
 	}
-	return i.endpoint.read(response.StatusCode, response.Header, text)
+	claims, err := i.endpoint.read(response.StatusCode, response.Header, text)
+	switch response.StatusCode {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		if err != nil && !isRefused(err) {
+			err = sick{err}
+		}
+	}
+	return claims, err
 }
+
+// sick is an error that says something about the endpoint as a whole: no connection, no answer in time, or one that it has
+// no answer for anybody. Another one may be about one token only, which anybody could have made: one that is too long for
+// the provider, or that its firewall takes for an attack.
+type sick struct{ error }
+
+func (s sick) Unwrap() error { return s.error }
 
 // readObject reads a good answer: a JSON object.
 func readObject(header http.Header, body []byte) (map[string]any, error) {
@@ -402,7 +425,11 @@ func (i *Asker) note(err error) {
 		return
 	}
 	i.counts.failures.Add(1)
-	if i.failures++; i.failures >= breakAfter {
+	var whole sick
+	if errors.As(err, &whole) || i.now().Sub(i.answered) >= provenFor {
+		i.failures++
+	}
+	if i.failures >= breakAfter {
 		i.failures, i.closed = 0, i.now().Add(breakFor)
 		i.counts.openings.Add(1)
 	}

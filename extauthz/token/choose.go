@@ -83,7 +83,16 @@ func (c chooser) issuedBy(ctx context.Context, issuer string, credential *Creden
 	return nil, bad("no provider of the policy has this issuer")
 }
 
+// opaque asks one after another, and no longer in all than one alone may take: Envoy would not wait for more. Who has not
+// answered by then is told apart by nobody: Unavailable.
 func (c chooser) opaque(ctx context.Context, credential Credential, d *digest) (*policy.Identity, error) {
+	for _, i := range c.askers {
+		if i.knows(d) {
+			return i.verify(ctx, &credential, d)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
 	refused := bad("no provider of the policy takes such a token")
 	worse := func(err error) {
 		if !isRefused(refused) { // one that could not be asked already: it might have known the token

@@ -157,7 +157,7 @@ func newKeySource(c Config, algorithms []string, now func() time.Time, log *zap.
 // current returns the keys in force, or an error where there are none that are fresh enough.
 func (s *keySource) current(ctx context.Context, now time.Time) (*keySet, error) {
 	set := s.set.Load()
-	if !s.fixed && set != nil && now.Sub(set.fetched) > overdue && s.overdue(now) {
+	if s.late(now) {
 		_ = s.ask(ctx) // what was withdrawn meanwhile must not be good; if it fails, what is known is good until maxStale
 		set = s.set.Load()
 	}
@@ -176,7 +176,11 @@ func (s *keySource) usable(set *keySet, now time.Time) error {
 	return nil
 }
 
-func (s *keySource) overdue(now time.Time) bool {
+// late reports whether keys were to be fetched long ago, and were not even tried to be.
+func (s *keySource) late(now time.Time) bool {
+	if set := s.set.Load(); s.fixed || set == nil || now.Sub(set.fetched) <= overdue {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return now.Sub(s.attempted) > overdue
