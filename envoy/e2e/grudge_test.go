@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -14,7 +15,7 @@ import (
 // and afterwards all of it must be as it was.
 func TestBobWithAGrudgeReadsAndChangesNothing(t *testing.T) {
 	ctx := begin(t)
-	g := newGate(ctx, t, "grudge", everythingManifests, parts.Backend)
+	g := newGate(ctx, t, "grudge", everythingManifests, cmp.Or(elsewhere(), parts.Backend))
 	const secret = "what Alice wrote"
 	ids := map[string]string{}
 	hers := map[string]any{"secret": secret}
