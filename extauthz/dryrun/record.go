@@ -116,6 +116,9 @@ func (in *recorded) story(exact policy.Value) (Record, error) {
 		out.Identity.User = &policytest.User{Identity: i.Identity, DisplayName: i.DisplayName, Permissions: i.Permissions, Claims: claims}
 	}
 	list, _ := at(exact, "objects").([]any)
+	if len(list) != len(in.Objects) { // a name in another case, which encoding/json takes
+		return Record{}, errors.New("its objects are not a list of that name")
+	}
 	for i, o := range in.Objects {
 		if o.Found {
 			metadata, _ := at(list[i], "metadata").(map[string]any)
