@@ -36,9 +36,10 @@ var arrows = map[string][]string{
 	"k8s/watch":           {"k8s/manifest", "k8s/api/v1alpha1", "policy", "extauthz/token", "extauthz/lookup"},
 	"envoy":               {"k8s/api/v1alpha1"},
 	"cmd/usher":           {"..."},
-	"extauthz/attacktest": {"..."}, // only tests import it
-	"envoy/e2e/...":       {"..."}, // a module of its own, and no part of the product
-	"k8s/e2e/...":         {"..."}, // likewise
+	"examples/orders":     {"examples/orders/shop"}, // a backend that knows nothing of Usher
+	"extauthz/attacktest": {"..."},                  // only tests import it
+	"envoy/e2e/...":       {"..."},                  // a module of its own, and no part of the product
+	"k8s/e2e/...":         {"..."},                  // likewise
 	"extauthz/token/...":  {"extauthz/token", "extauthz/signing", "policy"},
 	"extauthz/lookup/...": {"extauthz/lookup", "policy"},
 }

@@ -1,0 +1,31 @@
+package envoy
+
+import (
+	"testing"
+
+	"github.com/usher-authz/usher/k8s/api/v1alpha1"
+)
+
+func TestEnvoy_sends_the_body_where_a_decision_may_depend_on_it(t *testing.T) {
+	plain := v1alpha1.Route{Method: "POST", Path: "/a", On: "a:write", Object: &v1alpha1.RouteObject{Get: "/a"}}
+	for name, c := range map[string]struct {
+		change func(*v1alpha1.AuthPolicySpec)
+		none   bool
+	}{
+		"uploads":     {func(*v1alpha1.AuthPolicySpec) {}, true},
+		"a preset":    {func(s *v1alpha1.AuthPolicySpec) { s.API.Preset = "langgraph" }, false},
+		"a stamp":     {func(s *v1alpha1.AuthPolicySpec) { s.API.Routes[0].StampAt = "labels" }, false},
+		"a list":      {func(s *v1alpha1.AuthPolicySpec) { s.API.Routes[0].Narrow = &v1alpha1.Narrow{} }, false},
+		"an id":       {func(s *v1alpha1.AuthPolicySpec) { s.API.Routes[0].Object.ID = "value.body.id" }, false},
+		"a rule":      {func(s *v1alpha1.AuthPolicySpec) { s.Rules[0].Allow = "value.body.x == 1" }, false},
+		"a filter":    {func(s *v1alpha1.AuthPolicySpec) { s.Rules[0].Filter = map[string]any{"a": "value.body.x"} }, false},
+		"a condition": {func(s *v1alpha1.AuthPolicySpec) { s.Conditions = map[string]string{"a": "value.body.x == 1"} }, false},
+	} {
+		spec := v1alpha1.AuthPolicySpec{API: v1alpha1.API{Routes: []v1alpha1.Route{plain}}, Rules: []v1alpha1.Rule{{On: "a", Allow: "true"}}}
+		object := *plain.Object
+		spec.API.Routes[0].Object = &object
+		if c.change(&spec); noBody(&spec) != c.none {
+			t.Errorf("%s: noBody %v, want %v", name, !c.none, c.none)
+		}
+	}
+}
