@@ -34,6 +34,10 @@ func (g *lab) fillAll(v Value) (Value, error) {
 		if err != nil {
 			return v, err
 		}
+		// A reference is the name of a Secret there; Usher has it be an object.
+		if strings.HasSuffix(m.name, "SecretRef") && filled.kind == '"' {
+			filled = Value{kind: '{', members: []member{{"name", filled}}}
+		}
 		out.members = append(out.members, member{m.name, filled})
 	}
 	for _, item := range v.items {
