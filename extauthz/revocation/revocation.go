@@ -57,6 +57,7 @@ type List struct {
 	since   time.Time // of the connection, or of its loss
 	online  bool
 	problem string
+	reasons []string // of an outage, that were logged
 }
 
 // Status is how a list is.
@@ -116,13 +117,18 @@ func (l *List) dial(ctx context.Context) (redis.Conn, error) {
 	return redis.DialContext(ctx, "tcp", l.address, l.options...)
 }
 
-// raise sets a user's time and lengthens any entry's life; a logout token that comes late or twice takes nothing back.
+// raise sets a user's time and lengthens any entry's life; a logout token that comes late or twice takes nothing back. An
+// entry that never expires stays so. What is no time (see List.read) revokes every token, whatever its type, and stays.
 var raise = redis.NewScript(1, `
-local old = redis.call('GET', KEYS[1])
-local value = ARGV[1]
-if old and (not tonumber(old) or tonumber(old) > tonumber(value)) then value = old end
-local ttl = math.max(tonumber(ARGV[2]), redis.call('TTL', KEYS[1]))
-redis.call('SET', KEYS[1], value, 'EX', ttl)
+local key, at, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local left = redis.call('PTTL', key)
+local lower = left == -2
+if redis.call('TYPE', key).ok == 'string' then
+  local old = redis.call('GETRANGE', key, 0, 20)
+  lower = #old <= 20 and old:match('^[+-]?%d+$') and math.abs(tonumber(old)) < 9.2e18 and tonumber(old) < tonumber(at)
+end
+if lower then redis.call('SET', key, at, 'KEEPTTL') end
+if left == -2 or left >= 0 and left < ttl then redis.call('PEXPIRE', key, ttl) end
 return redis.call('PUBLISH', ARGV[3], ARGV[4])`)
 
 // Revoke adds an entry: to this process at once, whatever becomes of the rest, and to the server, from where all others
@@ -145,7 +151,7 @@ func (l *List) Revoke(ctx context.Context, k Kind, value string, before time.Tim
 	}
 	defer conn.Close()
 	suffix := k.String() + ":" + value
-	if _, err := raise.DoContext(ctx, conn, l.base+":"+suffix, before.Unix(), int64(ttl/time.Second), l.base, suffix); err != nil {
+	if _, err := raise.DoContext(ctx, conn, l.base+":"+suffix, before.Unix(), ttl.Milliseconds(), l.base, suffix); err != nil {
 		return errors.New("revoke: the list's server did not take the entry")
 	}
 	return nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,22 +48,26 @@ func (l *List) Run(ctx context.Context) {
 	}
 }
 
-// state notes whether the server answers, and logs a change.
+// maxReasons bounds how many reasons of one outage are logged.
+const maxReasons = 8
+
+// state notes whether the server answers. It logs a change, and each reason of an outage once: what is wrong next, the
+// password after the address say, is new.
 func (l *List) state(online bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	changed := l.since.IsZero() || l.online != online
 	if changed {
-		l.since, l.online = time.Now(), online
+		l.since, l.online, l.reasons = time.Now(), online, nil
 	}
 	if l.problem = ""; err != nil {
 		l.problem = err.Error()
 	}
 	switch {
-	case !changed:
-	case online:
+	case online && changed:
 		l.log.Info("the revocation list is read and followed", zap.String("provider", l.config.Provider), zap.Int64("entries", l.table.size.Load()))
-	default:
+	case !online && len(l.reasons) < maxReasons && !slices.Contains(l.reasons, l.problem):
+		l.reasons = append(l.reasons, l.problem)
 		l.log.Warn("the revocation list cannot be followed", zap.String("provider", l.config.Provider), zap.String("problem", l.problem))
 	}
 }
@@ -72,19 +78,26 @@ func (l *List) follow(ctx context.Context) error {
 	defer cancel()
 	commands, err := l.dial(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to %s: %s", l.address, cause(err))
+		return fmt.Errorf("connect to %s: %s", l.address, l.cause(err))
 	}
 	defer commands.Close()
 	conn, err := l.dial(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to %s: %s", l.address, cause(err))
+		return fmt.Errorf("connect to %s: %s", l.address, l.cause(err))
 	}
 	sub := redis.PubSubConn{Conn: conn}
 	defer sub.Close()
 	if err := sub.Subscribe(l.base); err != nil {
-		return fmt.Errorf("subscribe at %s: %s", l.address, cause(err))
+		return fmt.Errorf("subscribe at %s: %s", l.address, l.cause(err))
 	}
-	if first, ok := sub.ReceiveWithTimeout(timeout).(redis.Subscription); !ok || first.Kind != "subscribe" {
+	switch first := sub.ReceiveWithTimeout(timeout).(type) {
+	case error: // such as NOPERM
+		return fmt.Errorf("subscribe at %s: %s", l.address, l.cause(first))
+	case redis.Subscription:
+		if first.Kind != "subscribe" {
+			return fmt.Errorf("subscribe at %s: not confirmed", l.address)
+		}
+	default:
 		return fmt.Errorf("subscribe at %s: not confirmed", l.address)
 	}
 	messages, lost, failed := make(chan string, waiting), make(chan struct{}, 1), make(chan error, 1)
@@ -123,7 +136,7 @@ func (l *List) follow(ctx context.Context) error {
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("follow %s: %s", l.address, cause(err))
+			return fmt.Errorf("follow %s: %s", l.address, l.cause(err))
 		}
 	}
 }
@@ -158,7 +171,7 @@ func (l *List) scan(ctx context.Context, conn redis.Conn) error {
 	for cursor := "0"; ; {
 		answer, err := redis.Values(redis.DoContext(conn, ctx, "SCAN", cursor, "MATCH", pattern, "COUNT", 500))
 		if err != nil {
-			return fmt.Errorf("read the list: %s", cause(err))
+			return fmt.Errorf("read the list: %s", l.cause(err))
 		}
 		var keys []string
 		if _, err := redis.Scan(answer, &cursor, &keys); err != nil {
@@ -186,21 +199,28 @@ func (l *List) scan(ctx context.Context, conn redis.Conn) error {
 	return nil
 }
 
-// read looks up entries. One that was named by a message and is not there is taken back.
+// maxTime is the length of the longest Unix time in decimal digits.
+const maxTime = 20
+
+// read looks up entries. One that was named by a message and is not there is taken back. The time to live is asked for
+// first: an entry that is written between the two is not there yet, and not one without a value.
 func (l *List) read(ctx context.Context, conn redis.Conn, suffixes []string, named bool) error {
 	for _, suffix := range suffixes {
-		for _, command := range []string{"GET", "PTTL"} {
-			if err := conn.Send(command, l.base+":"+suffix); err != nil {
-				return err
-			}
+		key := l.base + ":" + suffix
+		if err := conn.Send("PTTL", key); err != nil {
+			return err
+		}
+		// Of a value that is longer, it is known that it is no time.
+		if err := conn.Send("GETRANGE", key, 0, maxTime); err != nil {
+			return err
 		}
 	}
 	if err := conn.Flush(); err != nil {
 		return err
 	}
 	for _, suffix := range suffixes {
-		value, err := redis.ReceiveContext(conn, ctx)
 		ms, err2 := redis.Int64(redis.ReceiveContext(conn, ctx))
+		value, err := redis.ReceiveContext(conn, ctx)
 		kind, name, known := split(suffix)
 		var answered redis.Error // such as WRONGTYPE: an entry all the same
 		switch {
@@ -222,7 +242,7 @@ func (l *List) read(ctx context.Context, conn redis.Conn, suffixes []string, nam
 		}
 		before := int64(always)
 		if text, err := redis.String(value, err); err == nil {
-			if at, err := strconv.ParseInt(text, 10, 64); err == nil {
+			if at, err := strconv.ParseInt(text, 10, 64); err == nil && len(text) <= maxTime {
 				before = at
 			}
 		}
@@ -236,13 +256,23 @@ func escape(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `^`, `\^`).Replace(text)
 }
 
-// cause is an error's text, short and in visible characters: a part of it is the server's.
-func cause(err error) string {
-	text := strings.Map(func(r rune) rune {
+// cause is an error's text, short and in visible characters: a part of it is the server's. It names no port of ours, so that
+// the same reason has the same text, and not the password, which a server that does not know AUTH repeats.
+func (l *List) cause(err error) string {
+	text := err.Error()
+	var op *net.OpError
+	if errors.As(err, &op) {
+		text = op.Op + ": " + op.Err.Error()
+	}
+	var said redis.Error
+	if errors.As(err, &said) && l.config.Password != "" {
+		text, _, _ = strings.Cut(strings.ReplaceAll(text, l.config.Password, "***"), "args beginning with")
+	}
+	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, err.Error())
-	return text[:min(len(text), 200)]
+	}, text)
+	return strings.ToValidUTF8(text[:min(len(text), 200)], "")
 }
