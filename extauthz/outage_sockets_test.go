@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,17 +37,19 @@ type socketProvider struct {
 	*tokentest.Provider
 	sick    atomic.Pointer[http.HandlerFunc]
 	hits    atomic.Int64 // while it is sick
+	open    atomic.Int64 // connections
+	most    atomic.Int64 // of them at a time
 	server  *httptest.Server
 	address string
 }
 
-func newSocketProvider(t *testing.T) *socketProvider {
+func newSocketProvider(t *testing.T, scheme string) *socketProvider {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &socketProvider{address: l.Addr().String()}
-	p.Provider = tokentest.New("https://"+p.address, tokentest.NewKey("one", "ES256"))
+	p.Provider = tokentest.New(scheme+"://"+p.address, tokentest.NewKey("one", "ES256"))
 	p.serve(l)
 	t.Cleanup(func() { p.server.CloseClientConnections(); p.server.Close() })
 	return p
@@ -64,10 +67,27 @@ func (p *socketProvider) serve(l net.Listener) {
 	_ = p.server.Listener.Close()
 	p.server.Listener = l
 	p.server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	p.server.StartTLS()
+	p.server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			n := p.open.Add(1)
+			for old := p.most.Load(); n > old && !p.most.CompareAndSwap(old, n); old = p.most.Load() {
+			}
+		case http.StateClosed:
+			p.open.Add(-1)
+		}
+	}
+	if strings.HasPrefix(p.Issuer, "https:") {
+		p.server.StartTLS()
+	} else {
+		p.server.Start()
+	}
 }
 
 func (p *socketProvider) ca() []byte {
+	if p.server.Certificate() == nil {
+		return nil
+	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.server.Certificate().Raw})
 }
 
@@ -141,7 +161,7 @@ func TestA_sick_provider_on_a_socket_refuses_nobody_whose_key_is_known(t *testin
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newSocketProvider(t)
+			p := newSocketProvider(t, "https")
 			client, state, logs := socketServer(t, p)
 			known := func() string {
 				return p.Mint(tokentest.Claims{"scope": "items:read", "exp": time.Now().Add(time.Hour).Unix()})
@@ -228,7 +248,7 @@ func until(t *testing.T, what string, ok func() bool) {
 }
 
 // socketServer is a gRPC server on a socket whose one provider is p.
-func socketServer(t *testing.T, p *socketProvider) (authv3.AuthorizationClient, *State, *observer.ObservedLogs) {
+func socketServer(t *testing.T, p *socketProvider, change ...func(*token.Config)) (authv3.AuthorizationClient, *State, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	s, m := New(Options{Logger: zap.New(core)}), newMinter(t, "ES256")
@@ -236,10 +256,14 @@ func socketServer(t *testing.T, p *socketProvider) (authv3.AuthorizationClient, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, err := Build(nil, testStateFor(t, m.jwks(t)).Policies, map[string]token.Config{"p": {
+	config := token.Config{
 		Name: "p", Issuer: p.Issuer, Audiences: []string{tokentest.Audience}, Identity: mapping, CA: p.ca(), Fingerprint: rand.Text(),
 		Logger: zap.New(core),
-	}}, nil)
+	}
+	for _, f := range change {
+		f(&config)
+	}
+	state, err := Build(nil, testStateFor(t, m.jwks(t)).Policies, map[string]token.Config{"p": config}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,7 @@ const (
 	breakAfter, breakFor = 20, time.Second
 	// provenFor is how long after an answer about a token one that is none counts against that token, not the endpoint.
 	provenFor = time.Minute
+	tellEvery = time.Minute // the log of a problem that comes and goes
 )
 
 // endpoint is what a provider is asked at about its tokens. It is immutable and safe for concurrent use.
@@ -69,7 +70,10 @@ type Asker struct {
 	failures int       // in a row
 	closed   time.Time // not asked before then
 	answered time.Time
-	problem  error // of the last attempt
+	problem  error     // of the last attempt
+	told     string    // the problem that the log was told last
+	toldAt   time.Time //
+	pending  bool      // the log was not told of a recovery since
 }
 
 // AskedStatus counts what was asked about opaque tokens since the verifier was made.
@@ -411,29 +415,33 @@ func (i *Asker) broken() time.Time {
 	return i.closed
 }
 
-// note counts failures in a row, and logs a change once.
+// note counts failures in a row, and tells the log of a problem once, and of the recovery. One that comes and goes, as when
+// the endpoint is near its limit, is told once a minute.
 func (i *Asker) note(err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	before := i.problem
 	i.problem = err
+	now := i.now()
 	if err == nil {
-		i.failures, i.answered = 0, i.now()
-		if before != nil {
+		i.failures, i.answered = 0, now
+		if i.pending {
+			i.pending = false
 			i.log.Info("the provider answers about tokens again", zap.String("provider", i.name))
 		}
 		return
 	}
 	i.counts.failures.Add(1)
 	var whole sick
-	if errors.As(err, &whole) || i.now().Sub(i.answered) >= provenFor {
+	if errors.As(err, &whole) || now.Sub(i.answered) >= provenFor {
 		i.failures++
 	}
 	if i.failures >= breakAfter {
-		i.failures, i.closed = 0, i.now().Add(breakFor)
+		i.failures, i.closed = 0, now.Add(breakFor)
 		i.counts.openings.Add(1)
 	}
-	if before == nil {
-		i.log.Warn("the provider does not answer about tokens", zap.String("provider", i.name), zap.String("problem", i.what+": "+err.Error()))
+	if i.pending || i.told == err.Error() && now.Sub(i.toldAt) < tellEvery {
+		return
 	}
+	i.pending, i.told, i.toldAt = true, err.Error(), now
+	i.log.Warn("the provider does not answer about tokens", zap.String("provider", i.name), zap.String("problem", i.what+": "+i.told))
 }

@@ -131,6 +131,10 @@ func hinted(err error) error {
 	if errors.As(err, &op) {
 		op.Source = nil
 	}
+	var late net.Error
+	if errors.As(err, &late) && late.Timeout() { // worded in many ways
+		return errors.New("no answer in time")
+	}
 	var unknown x509.UnknownAuthorityError
 	if errors.As(err, &unknown) {
 		return fmt.Errorf("%w; name the provider's own authority by caRef", err)

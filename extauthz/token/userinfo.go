@@ -97,29 +97,36 @@ func (e *userinfo) read(status int, header http.Header, body []byte) (map[string
 	return claims, nil
 }
 
+// refuses reports whether the answer says that the token is bad: as RFC 6750, section 3.1, has it, or as a provider words it
+// that does not follow it. docs/providers has the sources.
 func (e *userinfo) refuses(status int, header http.Header, body []byte) bool {
-	switch status {
-	case http.StatusBadRequest: // Google's tokeninfo
-		return e.parameter != "" && errorCode(body) == "invalid_token"
-	case http.StatusUnauthorized, http.StatusForbidden:
-	default:
+	if status != http.StatusBadRequest && status != http.StatusUnauthorized && status != http.StatusForbidden {
 		return false
 	}
-	// RFC 6750, section 3.1.
+	v, err := policy.ParseValue(body)
+	object, _ := v.(map[string]any)
+	if err != nil {
+		object = nil
+	}
+	text := func(name string) string { s, _ := object[name].(string); return s }
+	// Supabase's codes; in its newer API version they stand in `code`.
+	gone := []string{"bad_jwt", "session_not_found", "session_expired", "user_not_found", "user_banned"}
+	if slices.Contains(gone, text("error_code")) || slices.Contains(gone, text("code")) {
+		return true
+	}
+	if status == http.StatusBadRequest { // Google's tokeninfo
+		return e.parameter != "" && (text("error") == "invalid_token" || text("error_description") == "Invalid Value")
+	}
 	for _, challenge := range header.Values("WWW-Authenticate") {
 		scheme, rest, _ := strings.Cut(strings.TrimSpace(challenge), " ")
 		if strings.EqualFold(scheme, "Bearer") && (strings.Contains(rest, `"invalid_token"`) || strings.Contains(rest, `"insufficient_scope"`)) {
 			return true
 		}
 	}
-	v, err := policy.ParseValue(body)
-	if err != nil {
+	if status != http.StatusUnauthorized {
 		return false
 	}
-	object, _ := v.(map[string]any)
-	if status == http.StatusUnauthorized && object["message"] == "Bad credentials" { // GitHub
-		return true
-	}
-	code, _ := object["error_code"].(string) // Supabase
-	return slices.Contains([]string{"bad_jwt", "session_not_found", "session_expired", "user_not_found", "user_banned"}, code)
+	google, _ := object["error"].(map[string]any)
+	return text("error") == "invalid_token" || text("error_description") == "Invalid Credentials" || google["status"] == "UNAUTHENTICATED" ||
+		text("message") == "Bad credentials" // GitHub
 }

@@ -2,10 +2,12 @@ package token
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -56,6 +58,20 @@ func TestAnswersOfUserinfo(t *testing.T) {
 		{"tokeninfo", tokeninfo, tokentest.Answer{Body: `{"sub":"alice","aud":"api","exp":"9999999999","expires_in":"3599"}`}, policy.Allow},
 		{"tokeninfo_of_another", tokeninfo, tokentest.Answer{Body: `{"sub":"alice","aud":"other","exp":"9999999999"}`}, policy.Unauthenticated},
 		{"tokeninfo_expired", tokeninfo, tokentest.Answer{Body: `{"sub":"alice","aud":"api","exp":"1"}`}, policy.Unauthenticated},
+		{"tokeninfo_bad_token_in_other_words", tokeninfo, tokentest.Answer{Status: 400, Body: `{"error_description":"Invalid Value"}`}, policy.Unauthenticated},
+		{"google_userinfo_bad_token", nil, tokentest.Answer{Status: 401, Body: `{"error":"invalid_request","error_description":"Invalid Credentials"}`}, policy.Unauthenticated},
+		{"google_userinfo_bad_token_of_the_newer_kind", nil, tokentest.Answer{Status: 401, Body: `{"error":{"code":401,"message":"Request had invalid authentication credentials.","status":"UNAUTHENTICATED"}}`}, policy.Unauthenticated},
+		{"google_quota", nil, tokentest.Answer{Status: 403, Body: `{"error":{"code":403,"status":"PERMISSION_DENIED"}}`}, policy.Unavailable},
+		{"401_that_names_the_token", nil, tokentest.Answer{Status: 401, Body: `{"error":"invalid_token","error_description":"Token verification failed"}`}, policy.Unauthenticated},
+		{"403_that_names_the_token", nil, tokentest.Answer{Status: 403, Body: `{"error":"invalid_token"}`}, policy.Unavailable},
+		{"auth0_expired", nil, tokentest.Answer{Status: 401, Header: header("Www-Authenticate", `Bearer realm="Users", error="invalid_token", error_description="The token has expired"`), Body: "Unauthorized"}, policy.Unauthenticated},
+		{"auth0_rate_limit", nil, tokentest.Answer{Status: 429, Body: `{"error":"too_many_requests"}`}, policy.Unavailable},
+		{"supabase_no_uuid", nil, tokentest.Answer{Status: 400, Body: `{"code":400,"error_code":"bad_jwt","msg":"invalid claim: sub claim must be a UUID"}`}, policy.Unauthenticated},
+		{"supabase_newer_version", nil, tokentest.Answer{Status: 403, Body: `{"code":"session_not_found","message":"x"}`}, policy.Unauthenticated},
+		{"supabase_user_gone", nil, tokentest.Answer{Status: 403, Body: `{"code":403,"error_code":"user_not_found","msg":"x"}`}, policy.Unauthenticated},
+		{"supabase_without_its_header", nil, tokentest.Answer{Status: 401, Body: `{"message":"No API key found in request"}`}, policy.Unavailable},
+		{"supabase_rate_limit", nil, tokentest.Answer{Status: 429, Body: `{"code":429,"error_code":"over_request_rate_limit","msg":"x"}`}, policy.Unavailable},
+		{"github_second_rate_limit", nil, tokentest.Answer{Status: 403, Body: `{"message":"You have exceeded a secondary rate limit"}`}, policy.Unavailable},
 		{"400_elsewhere", nil, tokentest.Answer{Status: 400, Body: `{"error":"invalid_token"}`}, policy.Unavailable},
 	}
 	for _, c := range cases {
@@ -182,29 +198,80 @@ func TestOneIssuerCanHaveJWTsAndOpaqueTokens(t *testing.T) {
 	expect(t, v, bearer("opaque"), policy.Allow)
 }
 
+// FuzzIntrospectionAnswer: whatever the endpoint answers, nobody is let in but by an answer that says active: true, names
+// our audience, no other issuer and no past exp; and every other answer is a refusal or our own fault, never both.
 func FuzzIntrospectionAnswer(f *testing.F) {
-	for _, s := range []string{`{"active":true,"aud":"api","sub":"alice"}`, `{"active":"true"}`, `{"active":true,"active":false}`, `[]`, `<html>`, `{"active":true,"aud":["api"],"sub":"a","exp":1e99}`} {
-		f.Add(s)
+	for _, s := range []string{
+		`{"active":true,"aud":"api","sub":"alice"}`, `{"active":"true"}`, `{"active":true,"active":false}`, `[]`, `<html>`,
+		`{"active":true,"aud":["api"],"sub":"a","exp":1e99}`, `{"active":true,"aud":"api","sub":"a","iss":"https://idp.test","exp":9999999999}`,
+		`{"active":true,"aud":"api","sub":"a","nbf":9999999999}`, `{"active":true,"aud":"api","sub":"a","cnf":{"jkt":"x"}}`,
+	} {
+		f.Add(200, "application/json", "", s)
 	}
-	p := tokentest.New(issuer)
-	c := config(f, p)
-	c.Introspection = &Introspection{Endpoint: issuer + "/i", ClientID: "a", ClientSecret: "b"}
-	i, err := NewIntrospector(c)
+	f.Add(401, "application/json", `Bearer error="invalid_token"`, `{"error":"invalid_client"}`)
+	fuzzAnswers(f, Config{Introspection: &Introspection{Endpoint: issuer + "/i", ClientID: "a", ClientSecret: "b"}}, func(answer map[string]any) bool {
+		return answer["active"] == true
+	})
+}
+
+// FuzzUserinfoAnswer is the same for userinfo.
+func FuzzUserinfoAnswer(f *testing.F) {
+	f.Add(200, "application/json", "", `{"sub":"alice","aud":"api","exp":"9999999999"}`)
+	f.Add(200, "text/html", "", `{"sub":"alice","aud":"api"}`)
+	f.Add(400, "application/json", "", `{"error":"invalid_token"}`)
+	f.Add(401, "application/json", `Bearer error="invalid_token"`, `{"error":{"status":"UNAUTHENTICATED"}}`)
+	f.Add(403, "application/json", "", `{"error_code":"bad_jwt"}`)
+	fuzzAnswers(f, Config{Userinfo: &Userinfo{Endpoint: issuer + "/u", TokenParameter: "access_token"}}, func(map[string]any) bool { return true })
+}
+
+func fuzzAnswers(f *testing.F, c Config, active func(map[string]any) bool) {
+	var answer *http.Response
+	c.Name, c.Issuer, c.Audiences, c.Identity = "idp", issuer, []string{tokentest.Audience}, mapping(f)
+	c.Transport = spoken(func(*http.Request) *http.Response { return answer })
+	now := time.Now()
+	c.Now = func() time.Time { now = now.Add(time.Hour); return now } // the breaker never stays open
+	v, err := New(c)
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, body string) {
-		claims, err := i.endpoint.read(200, http.Header{}, []byte(body))
-		if err != nil {
+	n := 0
+	f.Fuzz(func(t *testing.T, status int, media, challenge, body string) {
+		if status < 200 || status > 599 {
 			return
 		}
-		if claims["active"] != true || !strings.Contains(body, "true") {
-			t.Fatalf("%q is active", body)
-		}
-		if v, err := i.accept(claims, nil); err == nil {
-			if _, exp := numericDate(claims["exp"]); !audience(claims["aud"], i.audiences) || v.identity.Name == "" || claims["exp"] != nil && !exp {
-				t.Fatalf("%q is accepted", body)
+		answer = &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body)), Header: http.Header{"Content-Type": {media}, "Www-Authenticate": {challenge}}}
+		n++
+		id, err := v.Verify(t.Context(), bearer(fmt.Sprint("opaque-", n)))
+		switch got := outcome(id, err); got {
+		case policy.Unauthenticated:
+			if status >= 500 || status == 429 || status >= 300 && status < 400 {
+				t.Fatalf("status %d refuses the token", status)
 			}
+		case policy.Unavailable:
+		case policy.Allow:
+			parsed, err := policy.ParseValue([]byte(body))
+			claims, ok := parsed.(map[string]any)
+			if status != 200 || err != nil || !ok || !active(claims) || media == "text/html" || claims["sub"] != id.Name || claims["cnf"] != nil {
+				t.Fatalf("status %d, %q: %q is accepted as %q", status, media, body, id.Name)
+			}
+			if !audience(claims["aud"], []string{tokentest.Audience}) {
+				t.Fatalf("accepted without our audience: %q", body)
+			}
+			if iss, has := claims["iss"]; has && iss != issuer {
+				t.Fatalf("accepted of another issuer: %q", body)
+			}
+			if exp, has := claims["exp"]; has {
+				if s, ok := exp.(string); ok {
+					if exp, err = policy.ParseValue([]byte(strings.TrimLeft(strings.TrimPrefix(s, "+"), "0"))); err != nil {
+						t.Fatalf("accepted with exp %q", s)
+					}
+				}
+				if at, ok := numericDate(exp); !ok || !at.Add(defaultSkew+24*time.Hour).After(now.Add(-24*time.Hour)) {
+					t.Fatalf("accepted past its end: %q", body)
+				}
+			}
+		default:
+			t.Fatalf("%v for status %d, %q", err, status, body)
 		}
 	})
 }
