@@ -75,6 +75,9 @@ func (c *compiler) requiredClaims(o *Object) map[string][]any {
 	}
 	out := map[string][]any{}
 	for _, m := range t.Members {
+		if m.Name.Text == "" {
+			c.add(m.Name.Pos, "found a claim without a name", "the name of a claim", "")
+		}
 		items := []policy.Tree{m.Value}
 		if m.Value.IsList {
 			items = m.Value.Items

@@ -3,6 +3,7 @@ package manifest
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,6 +48,10 @@ func (c *compiler) introspection(o *Object, spec *v1alpha1.IdentityProviderSpec)
 	}
 	secret := c.secret(o, *in.ClientSecretRef, "clientSecret", "spec", "introspection", "clientSecretRef")
 	out.ClientSecret = string(secret)
+	// RFC 6749, appendix A.2: visible characters and spaces.
+	if secret != nil && (len(secret) == 0 || strings.ContainsFunc(out.ClientSecret, func(r rune) bool { return r < ' ' || r > '~' })) {
+		c.add(o.at("spec", "introspection", "clientSecretRef"), "found a secret that is empty or has characters that none has", "visible ASCII in one line", "a secret read from a file may end with a newline")
+	}
 	return out
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/usher-authz/usher/extauthz/token"
@@ -37,7 +38,7 @@ func (c *compiler) jwt(o *Object, jwt *v1alpha1.JWT, config *token.Config) {
 	}
 	symmetric := slices.ContainsFunc(sources, func(s string) bool { return s == "sharedSecret" || s == "sharedSecretRef" })
 	config.Algorithms, config.Typ = jwt.Algorithms, jwt.Typ
-	c.strings(o, jwt.Typ, "typ", "spec", "jwt", "typ")
+	c.types(o, jwt.Typ)
 	c.algorithms(o, jwt, symmetric)
 	if m := jwt.MaxStale; m != nil {
 		config.MaxStale = m.Duration
@@ -47,6 +48,9 @@ func (c *compiler) jwt(o *Object, jwt *v1alpha1.JWT, config *token.Config) {
 		if len(sources) > 0 && sources[0] != "jwksURI" {
 			c.add(o.at("spec", "jwt", "maxStale"), "found maxStale beside keys that are not fetched", "", "leave it out")
 		}
+	}
+	if _, given := o.find("spec", "caRef"); given && len(sources) > 0 && sources[0] != "jwksURI" {
+		c.add(o.at("spec", "caRef"), "found caRef beside keys that are not fetched", "", "leave it out")
 	}
 	for _, source := range sources {
 		at := o.at("spec", "jwt", source)
@@ -66,6 +70,24 @@ func (c *compiler) jwt(o *Object, jwt *v1alpha1.JWT, config *token.Config) {
 			}
 		}
 	}
+}
+
+// notAccess are types of JWT that are no access token, whoever signed them (RFC 8725, section 3.11).
+func notAccess() []string {
+	return []string{"dpop+jwt", "logout+jwt", "secevent+jwt", "oauth-authz-req+jwt", "token-introspection+jwt", "kb+jwt"}
+}
+
+// types checks the accepted values of a header's typ, which are compared without regard to case.
+func (c *compiler) types(o *Object, types []string) {
+	c.list(o, "spec", "jwt", "typ")
+	folded := make([]string, len(types))
+	for i, typ := range types {
+		folded[i] = strings.TrimPrefix(strings.ToLower(typ), "application/")
+		if slices.Contains(notAccess(), folded[i]) {
+			c.add(o.at("spec", "jwt", "typ", i), fmt.Sprintf("found typ %q", typ), "the type of access tokens, such as at+jwt", "who has such a JWT does not have an access token by that")
+		}
+	}
+	c.strings(o, folded, "typ", "spec", "jwt", "typ")
 }
 
 // algorithms refuses unknown ones, `none`, and the mixing of symmetric and asymmetric ones (RFC 8725, section 2.1).

@@ -30,6 +30,11 @@ func (c *compiler) provider(o *Object) token.Config {
 		c.url(untenanted(o.text("spec", "issuer")), urlRule{what: "an issuer", local: spec.AllowHTTP, path: true, example: "https://auth.example.com/realms/agents"})
 	}
 	c.strings(o, spec.Audiences, "audience", "spec", "audiences")
+	for i, a := range spec.Audiences {
+		if strings.TrimSpace(a) != a {
+			c.add(o.at("spec", "audiences", i), "found an audience with white space at an end", "just what stands in the tokens", "audiences are compared byte by byte")
+		}
+	}
 	if len(spec.Audiences) == 0 {
 		c.missing(o, "the audiences of which a token must name one", "spec", "audiences")
 	}

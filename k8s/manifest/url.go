@@ -41,7 +41,11 @@ func (c *compiler) url(t policy.Text, rule urlRule) bool {
 	case u.Fragment != "" || strings.Contains(t.Text, "#"):
 		return bad("with a fragment", "")
 	case !rule.query && strings.Contains(t.Text, "?"):
-		return bad("with a query", "")
+		hint := ""
+		if rule.what == "an issuer" {
+			hint = "an issuer has none (RFC 8414, section 2)"
+		}
+		return bad("with a query", hint)
 	case !rule.path && u.Path != "":
 		return bad("with a path", "write just scheme, host and port, without a slash at the end")
 	case !isAuthority(u.Host):

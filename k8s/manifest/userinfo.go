@@ -1,6 +1,8 @@
 package manifest
 
 import (
+	"fmt"
+
 	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 )
@@ -16,6 +18,9 @@ func (c *compiler) userinfo(o *Object, spec *v1alpha1.IdentityProviderSpec) *tok
 		c.url(o.text("spec", "userinfo", "endpoint"), urlRule{what: "an endpoint", local: spec.AllowHTTP, path: true, query: true, example: "https://auth.example.com/userinfo"})
 	}
 	out.CacheFor = c.cacheFor(o, in.CacheFor, "userinfo")
+	if _, given := o.find("spec", "userinfo", "tokenParameter"); given && !isHeaderName(in.TokenParameter) && !o.broken {
+		c.add(o.at("spec", "userinfo", "tokenParameter"), fmt.Sprintf("found form parameter %q", in.TokenParameter), "the name of a form parameter, such as access_token", "leave it out to send the token in Authorization")
+	}
 	out.Headers = c.headerValues(o, in.Headers, "the token is sent in Authorization, or in tokenParameter", []string{"Authorization"}, "spec", "userinfo", "headers")
 	return out
 }
