@@ -211,8 +211,8 @@ func TestA_sick_provider_on_a_socket_refuses_nobody_whose_key_is_known(t *testin
 				})
 			}
 			wg.Wait()
-			// In virtual time it is none; here the machine may be busy with something else.
-			if slow.Load()*20 > asked.Load() {
+			// In virtual time it is none; here the machine may be busy with something else, in a short run all the time.
+			if *outage >= 30*time.Second && slow.Load()*20 > asked.Load() {
 				t.Errorf("%d of %d answers took more than 200 ms", slow.Load(), asked.Load())
 			}
 			// One that requests ask for in each interval, and the retries, which double up to a minute.
@@ -223,8 +223,11 @@ func TestA_sick_provider_on_a_socket_refuses_nobody_whose_key_is_known(t *testin
 			if st.Fetches == nil || st.Fetches.Attempts < 1 || st.Fetches.Wanted < 2 || !st.Ready {
 				t.Errorf("status %+v, %+v", st, st.Fetches)
 			}
-			if n := logs.FilterMessage("keys cannot be fetched; trying again").Len(); n > 2 {
-				t.Errorf("the problem is in the log %d times: %v", n, logs.All())
+			if told := logs.FilterMessage("keys cannot be fetched; trying again"); told.Len() > 2 {
+				t.Errorf("the problem is in the log %d times", told.Len())
+				for _, entry := range told.All() {
+					t.Log(entry.Time.Format(time.TimeOnly), entry.ContextMap())
+				}
 			}
 
 			p.heal(t, sick == nil)
