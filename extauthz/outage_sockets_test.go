@@ -59,6 +59,7 @@ func (p *socketProvider) serve(l net.Listener) {
 	p.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if sick := p.sick.Load(); sick != nil {
 			p.hits.Add(1)
+			_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that a client went away
 			(*sick)(w, r)
 			return
 		}
