@@ -27,7 +27,7 @@ spec:
   issuer: %q
   allowHTTP: true
   audiences: [%s]
-  introspection: {endpoint: %q, clientID: %s, clientSecretRef: usher, cacheFor: 1h}
+  introspection: {endpoint: %q, clientID: %s, clientSecretRef: {name: usher}, cacheFor: 1h}
 ---
 apiVersion: usher.dev/v1alpha1
 kind: AuthPolicy
