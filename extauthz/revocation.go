@@ -66,14 +66,20 @@ func (g *guard) revoked(id *policy.Identity, now time.Time) error {
 	return nil
 }
 
+// TakesLogouts reports whether Logout takes tokens of the provider.
+func (s *State) TakesLogouts(name string) bool {
+	p := s.providers[name]
+	return p != nil && p.revoked != nil && len(p.logout.LogoutClients) > 0
+}
+
 // Logout takes a logout token of the provider (OpenID Connect Back-Channel Logout 1.0, section 2.6) and revokes what it
 // names. The error is a *policy.Refusal of a bad token (Unauthenticated), ErrNoLogout, or says that the token could not be
 // judged or that other replicas may not know: then the provider must try again. Nothing of the token is in an error.
 func (s *State) Logout(ctx context.Context, name, text string) error {
-	p := s.providers[name]
-	if p == nil || p.revoked == nil || len(p.logout.LogoutClients) == 0 {
+	if !s.TakesLogouts(name) {
 		return ErrNoLogout
 	}
+	p := s.providers[name]
 	j, ok := p.Provider.(*token.JWT)
 	if !ok {
 		return ErrNoLogout

@@ -11,7 +11,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/usher-authz/usher/extauthz"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -32,8 +31,24 @@ type logout struct {
 
 func newLogout(g *gate) *logout { return &logout{gate: g, busy: make(chan struct{}, maxLogouts)} }
 
-// ServeHTTP answers 200, 400 for a request or token that is wrong (section 2.8), and 503 where the provider must try again.
+// ServeHTTP answers 200, 400 for a request or token that is wrong (section 2.8), 404 where no logout tokens are taken, and 503
+// where the provider must try again.
 func (l *logout) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name, state := r.PathValue("provider"), l.gate.current()
+	if state == nil {
+		l.later(w)
+		return
+	}
+	if !state.TakesLogouts(name) { // and nothing of what strangers call one comes into the log
+		answer(w, http.StatusNotFound, map[string]string{"error": "invalid_request"})
+		return
+	}
+	token, err := logoutToken(w, r)
+	if err != nil {
+		l.wrong(w, name, err)
+		return
+	}
+	// Only now: whoever sends a body slowly must not keep the providers out.
 	select {
 	case l.busy <- struct{}{}:
 		defer func() { <-l.busy }()
@@ -41,44 +56,38 @@ func (l *logout) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.later(w)
 		return
 	}
-	name := r.PathValue("provider")
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || media != "application/x-www-form-urlencoded" || r.Header.Get("Content-Encoding") != "" {
-		l.wrong(w, name, errors.New("the body is no form"))
-		return
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxLogoutBody))
-	if err != nil {
-		l.wrong(w, name, errors.New("the body cannot be read, or is too long"))
-		return
-	}
-	form, err := url.ParseQuery(string(body))
-	if err != nil || len(form["logout_token"]) != 1 {
-		l.wrong(w, name, errors.New("the form does not have just one logout_token"))
-		return
-	}
-	state := l.gate.current()
-	if state == nil {
-		l.later(w)
-		return
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), logoutTimeout)
 	defer cancel()
-	err = state.Logout(ctx, name, form.Get("logout_token"))
+	err = state.Logout(ctx, name, token)
 	var refused *policy.Refusal
 	switch {
 	case err == nil:
 		l.gate.log.Info("back-channel logout", zap.String("provider", name))
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusOK)
-	case errors.Is(err, extauthz.ErrNoLogout):
-		answer(w, http.StatusNotFound, map[string]string{"error": "invalid_request"})
 	case errors.As(err, &refused) && refused.Outcome == policy.Unauthenticated:
 		l.wrong(w, name, err)
 	default:
 		l.gate.log.Warn("back-channel logout: the provider is asked to try again", zap.String("provider", name), zap.Error(err))
 		l.later(w)
 	}
+}
+
+// logoutToken reads the one token of the form.
+func logoutToken(w http.ResponseWriter, r *http.Request) (string, error) {
+	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || media != "application/x-www-form-urlencoded" || r.Header.Get("Content-Encoding") != "" {
+		return "", errors.New("the body is no form")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxLogoutBody))
+	if err != nil {
+		return "", errors.New("the body cannot be read, or is too long")
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil || len(form["logout_token"]) != 1 {
+		return "", errors.New("the form does not have just one logout_token")
+	}
+	return form.Get("logout_token"), nil
 }
 
 func (l *logout) wrong(w http.ResponseWriter, provider string, err error) {

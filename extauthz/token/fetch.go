@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -125,8 +126,12 @@ func (f *fetcher) get(ctx context.Context, address, etag string) (document, erro
 const maxETag = 256
 
 // hinted says what to do about a certificate that is not trusted, and leaves out our own port, which is another each time:
-// one problem has one text, so that it is logged once.
+// one problem has one text, so that it is logged once. It also leaves out the URL, whose query may hold a secret.
 func hinted(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
 	var op *net.OpError
 	if errors.As(err, &op) {
 		op.Source = nil
@@ -205,7 +210,7 @@ func (f *fetcher) discover(ctx context.Context, issuer string) (string, error) {
 	}
 	uri, _ := document["jwks_uri"].(string)
 	if _, err := checkURL(uri, f.allowHTTP); err != nil {
-		return "", fmt.Errorf("discover %q: jwks_uri %q: %w", issuer, excerpt(uri), err)
+		return "", fmt.Errorf("discover %q: jwks_uri %q: %w", issuer, shown(uri), err)
 	}
 	return uri, nil
 }
@@ -214,16 +219,22 @@ func (f *fetcher) discover(ctx context.Context, issuer string) (string, error) {
 func (f *fetcher) keys(ctx context.Context, uri, etag string) ([]*key, document, error) {
 	d, err := f.get(ctx, uri, etag)
 	if err != nil {
-		return nil, d, fmt.Errorf("fetch keys of %q: %w", excerpt(uri), err)
+		return nil, d, fmt.Errorf("fetch keys of %q: %w", shown(uri), err)
 	}
 	if d.text == nil {
 		return nil, d, nil
 	}
 	keys, err := parseKeys(d.text)
 	if err != nil {
-		return nil, d, fmt.Errorf("fetch keys of %q: %w", excerpt(uri), err)
+		return nil, d, fmt.Errorf("fetch keys of %q: %w", shown(uri), err)
 	}
 	return keys, d, nil
+}
+
+// shown is a URL for messages, without its query, which may hold a secret.
+func shown(uri string) string {
+	uri, _, _ = strings.Cut(uri, "?")
+	return excerpt(uri)
 }
 
 // excerpt shortens what a provider said, for messages.

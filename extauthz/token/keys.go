@@ -147,7 +147,7 @@ func newKeySource(c Config, algorithms []string, now func() time.Time, log *zap.
 		address = c.Issuer
 	}
 	if _, err := checkURL(address, c.AllowHTTP); err != nil {
-		return nil, fmt.Errorf("provider %q: keys at %q: %w", c.Name, address, err)
+		return nil, fmt.Errorf("provider %q: keys at %q: %w", c.Name, shown(address), err)
 	}
 	var err error
 	s.fetch, err = newFetcher(c)
@@ -270,7 +270,7 @@ func (s *keySource) attempt(ctx context.Context, uri string) (fetched, error) {
 		return fetched{uri: uri, fresh: fresh}, nil
 	}
 	if len(keys) == 0 {
-		return fetched{uri: uri}, fmt.Errorf("fetch keys of %q: the JWK set has no key that can verify a signature; it is empty, or its keys are for encryption, private or too small", excerpt(uri))
+		return fetched{uri: uri}, fmt.Errorf("fetch keys of %q: the JWK set has no key that can verify a signature; it is empty, or its keys are for encryption, private or too small", shown(uri))
 	}
 	found := old == nil
 	for i, k := range keys {

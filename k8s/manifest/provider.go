@@ -132,10 +132,18 @@ func (c *compiler) secret(o *Object, ref v1alpha1.SecretKeyRef, defaultKey strin
 // fingerprint identifies the resolved specification: what verifies tokens, and what is made of them. Secrets count, and
 // cannot be found from it.
 func fingerprint(c *token.Config, spec *v1alpha1.IdentityProviderSpec) string {
+	var texts [][]byte // secrets as they are: JSON makes one of all texts that are not UTF-8
+	if c.Introspection != nil {
+		texts = append(texts, []byte(c.Introspection.ClientSecret))
+	}
+	if c.Revocation != nil {
+		texts = append(texts, []byte(c.Revocation.Password))
+	}
 	text, err := json.Marshal(struct {
 		Config *token.Config
 		Spec   *v1alpha1.IdentityProviderSpec
-	}{c, spec})
+		Texts  [][]byte
+	}{c, spec, texts})
 	if err != nil {
 		return "" // equal to no other: see token.Config
 	}
