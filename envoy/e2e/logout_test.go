@@ -4,9 +4,12 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,4 +102,156 @@ func TestALogoutTakesNothingBack(t *testing.T) {
 			r.want(ctx, t, http.StatusUnauthorized, denyHost, r.idp.Mint(tokentest.Claims{"sub": c.user}))
 		})
 	}
+}
+
+// logoutManifests has the provider's issuer for ISSUER, the list's server for REDIS and the backend for BACKEND.
+const logoutManifests = `
+apiVersion: usher.dev/v1alpha1
+kind: IdentityProvider
+metadata: {name: demo}
+spec:
+  issuer: ISSUER
+  allowHTTP: true
+  audiences: [langgraph]
+  revocation:
+    redis: {url: "redis://REDIS"}
+    backChannelLogout: {clientIDs: [usher-demo], tokenLifetime: 1h}
+---
+apiVersion: usher.dev/v1alpha1
+kind: AuthPolicy
+metadata: {name: all}
+spec:
+  hosts: ["*"]
+  providers: [demo]
+  api: {routes: [{method: GET, path: /ok, public: true}, {method: GET, path: /me, on: "me:read"}]}
+  backend: {url: BACKEND}
+  rules: [{on: "me:read", allow: "true"}]
+  identityHeaders: {x-user-id: user.identity}
+`
+
+// TestAUserWhoLogsOutAtTheProviderIsOutAtEveryUsher: the provider tells one Usher, and both know, by the list.
+func TestAUserWhoLogsOutAtTheProviderIsOutAtEveryUsher(t *testing.T) {
+	ctx := beginRevoking(t)
+	server := newRedis(ctx, t, stack.RedisOptions{})
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Header.Get("X-User-Id")) }))
+	t.Cleanup(backend.Close)
+
+	// What lets the provider in: the one path, and nothing else of the admin server.
+	var admin atomic.Pointer[url.URL]
+	told := make(chan int, 10)
+	entrance := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(admin.Load())
+			p.Out.URL.Path = "/backchannel-logout/demo"
+		},
+		ModifyResponse: func(r *http.Response) error {
+			told <- r.StatusCode
+			return nil
+		},
+	})
+	t.Cleanup(entrance.Close)
+	provider, err := parts.NewProvider(ctx, "logout", entrance.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(provider.Stop)
+
+	manifests := strings.NewReplacer("ISSUER", provider.Issuer, "REDIS", server.Address, "BACKEND", backend.URL).Replace(logoutManifests)
+	var gates []*stack.Gate
+	for _, name := range []string{"logout-1", "logout-2"} {
+		g, err := parts.NewGateAs(ctx, name, stack.GateOptions{Manifests: manifests, EnvoyArgs: []string{"--check-timeout=5s"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(g.Usher.Stop)
+		t.Cleanup(g.Envoy.Stop)
+		gates = append(gates, g)
+	}
+	first, err := url.Parse(gates[0].UsherAdmin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin.Store(first)
+
+	me := func(g *stack.Gate, token *stack.Token) func() (reply, error) {
+		return func() (reply, error) {
+			return askMe(ctx, oauthClient, g.URL, "agents.test", http.Header{"Authorization": {"Bearer " + token.Access}})
+		}
+	}
+	expect := func(status int, g *stack.Gate, token *stack.Token) {
+		t.Helper()
+		if got, err := me(g, token)(); err != nil || got.status != status {
+			t.Errorf("%v, %d, want %d: %s", err, got.status, status, got.body)
+		}
+	}
+	alice, session, err := parts.LoginAt(ctx, provider, stack.Alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob, _, err := parts.LoginAt(ctx, provider, stack.Bob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // cold, warm
+		for _, g := range gates {
+			expect(http.StatusOK, g, alice)
+			expect(http.StatusOK, g, bob)
+		}
+	}
+
+	if err := session.Logout(ctx, alice.ID); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case status := <-told:
+		if status != http.StatusOK {
+			t.Fatalf("the logout token is answered %d", status)
+		}
+	default:
+		t.Fatalf("the provider told nobody\n%s", provider.Tail())
+	}
+	// The one that was told knows at once; the other by the list.
+	expect(http.StatusUnauthorized, gates[0], alice)
+	refused := until(ctx, t, http.StatusUnauthorized, me(gates[1], alice), http.StatusOK)
+	if c := refused.header.Get("WWW-Authenticate"); !strings.Contains(c, `error="invalid_token"`) {
+		t.Errorf("the challenge is %q", c)
+	}
+	for _, g := range gates {
+		expect(http.StatusUnauthorized, g, alice)
+		expect(http.StatusOK, g, bob)
+	}
+
+	// A login after that second is another matter.
+	for begin := time.Now(); ; {
+		again, _, err := parts.LoginAt(ctx, provider, stack.Alice)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := me(gates[1], again)()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.status == http.StatusOK {
+			expect(http.StatusOK, gates[0], again)
+			break
+		}
+		if got.status != http.StatusUnauthorized || time.Since(begin) > 10*time.Second {
+			t.Fatalf("a login after the logout is %d", got.status)
+		}
+	}
+	expect(http.StatusUnauthorized, gates[1], alice)
+
+	// A list that cannot take it: the provider is told so, and this Usher knows all the same.
+	server.Stop()
+	bobs, session2, err := parts.LoginAt(ctx, provider, stack.Bob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session2.Logout(ctx, bobs.ID); err != nil {
+		t.Fatal(err)
+	}
+	if status := <-told; status != http.StatusServiceUnavailable {
+		t.Errorf("without a list the logout token is answered %d, want 503", status)
+	}
+	expect(http.StatusUnauthorized, gates[0], bobs)
 }

@@ -70,25 +70,25 @@ func (s *Stack) Login(ctx context.Context, user User, scopes ...string) (*Token,
 	if len(scopes) == 0 {
 		scopes = allScopes
 	}
-	token, err := s.login(ctx, user, scopes)
+	b, err := newBrowser(user)
+	if err != nil {
+		return nil, err
+	}
+	token, err := b.login(ctx, s.Issuer, scopes)
 	if err != nil {
 		return nil, fmt.Errorf("log in as %s: %w", user.Name, err)
 	}
 	return token, nil
 }
 
-func (s *Stack) login(ctx context.Context, user User, scopes []string) (*Token, error) {
+func (b *browser) login(ctx context.Context, issuer string, scopes []string) (*Token, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	b, err := newBrowser(user)
-	if err != nil {
-		return nil, err
-	}
 	var provider struct {
 		Authorization string `json:"authorization_endpoint"`
 		Token         string `json:"token_endpoint"`
 	}
-	if err := b.getJSON(ctx, s.Issuer+"/.well-known/openid-configuration", &provider); err != nil {
+	if err := b.getJSON(ctx, issuer+"/.well-known/openid-configuration", &provider); err != nil {
 		return nil, err
 	}
 
@@ -112,8 +112,8 @@ func (s *Stack) login(ctx context.Context, user User, scopes []string) (*Token, 
 		return nil, fmt.Errorf("the provider says %s: %s", answer.Get("error"), answer.Get("error_description"))
 	case answer.Get("state") != state:
 		return nil, errors.New("the provider sent another state back")
-	case answer.Get("iss") != s.Issuer: // RFC 9207
-		return nil, fmt.Errorf("the answer is of issuer %q, expected %q", answer.Get("iss"), s.Issuer)
+	case answer.Get("iss") != issuer: // RFC 9207
+		return nil, fmt.Errorf("the answer is of issuer %q, expected %q", answer.Get("iss"), issuer)
 	}
 
 	token := &Token{Pages: b.pages}

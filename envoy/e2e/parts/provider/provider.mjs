@@ -23,6 +23,9 @@ const users = new Map([
   ["bob", { name: "Bob Cratchit", password: "bob-demo" }],
 ]);
 
+// Where the client is told that a user has logged out (OpenID Connect Back-Channel Logout 1.0), in tests of that.
+const logoutURI = process.env.BACKCHANNEL_LOGOUT_URI;
+
 // What a client names as `resource` (RFC 8707) to get an access token for the LangGraph server. The token's audience is
 // the short name.
 const resource = "https://agents.example.com/";
@@ -47,13 +50,17 @@ const provider = new Provider(issuer, {
       grant_types: ["authorization_code"],
       response_types: ["code"],
       redirect_uris: ["http://127.0.0.1/callback"],
+      ...(logoutURI && { backchannel_logout_uri: logoutURI, backchannel_logout_session_required: true }),
     },
   ],
   pkce: { required: () => true },
+  // Without the dispatcher that the provider brings: it refuses the loopback addresses on which all of this runs.
+  fetch: (url, { dispatcher: _, ...options }) => fetch(url, options),
   scopes: ["openid", "profile"],
   claims: { openid: ["sub"], profile: ["name"] },
   features: {
     devInteractions: { enabled: false },
+    backchannelLogout: { enabled: Boolean(logoutURI) },
     resourceIndicators: {
       enabled: true,
       defaultResource: () => resource,
