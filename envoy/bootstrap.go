@@ -36,13 +36,18 @@ func Bootstrap(policies []v1alpha1.AuthPolicy, o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := template.New("bootstrap.yaml").Funcs(template.FuncMap{"q": quote, "list": list, "indent": indent}).Parse(bootstrapTemplate)
+	return fill("bootstrap", bootstrapTemplate, b)
+}
+
+// fill writes a template's text with these values.
+func fill(name, text string, values any) ([]byte, error) {
+	t, err := template.New(name).Funcs(template.FuncMap{"q": quote, "list": list, "indent": indent, "lower": strings.ToLower}).Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("read the bootstrap's template: %w", err)
+		return nil, fmt.Errorf("read the template of %s: %w", name, err)
 	}
 	var out bytes.Buffer
-	if err := t.Execute(&out, b); err != nil {
-		return nil, fmt.Errorf("write the bootstrap: %w", err)
+	if err := t.Execute(&out, values); err != nil {
+		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
 	return out.Bytes(), nil
 }
@@ -77,7 +82,7 @@ type virtualHost struct {
 }
 
 func newBootstrap(policies []v1alpha1.AuthPolicy, o Options) (*bootstrap, error) {
-	b := &bootstrap{TLS: o.TLS, TrustedHops: o.TrustedHops, MaxRequestBytes: cmp.Or(o.MaxRequestBytes, defaultRequestBytes), EditScript: editScript}
+	b := &bootstrap{TLS: o.TLS, TrustedHops: o.TrustedHops, EditScript: editScript}
 	var problems []error
 	check := func(what string, err error) {
 		if err != nil {
@@ -94,19 +99,7 @@ func newBootstrap(policies []v1alpha1.AuthPolicy, o Options) (*bootstrap, error)
 		check(fmt.Sprintf("admin address %q", o.AdminAddress), err)
 		b.Admin = &admin
 	}
-	if b.MaxRequestBytes > maxRequestBytes {
-		check("largest request body", fmt.Errorf("%d bytes are more than %d", b.MaxRequestBytes, maxRequestBytes))
-	}
-	b.SentBytes = b.MaxRequestBytes + 1
-	b.BufferBytes = b.MaxRequestBytes + editRoom
-	timeout := o.CheckTimeout
-	if timeout == 0 {
-		timeout = baseCheckTimeout + baseCheckTimeout*time.Duration(b.MaxRequestBytes>>20)
-	}
-	if timeout < time.Millisecond {
-		check("check timeout", fmt.Errorf("%v is less than a millisecond", timeout))
-	}
-	b.CheckTimeout = seconds(timeout)
+	problems = append(problems, b.addLimits(o)...)
 	if o.TLS != nil {
 		b.ClientCertificates = o.TLS.ClientCAFile != ""
 		if o.TLS.CertificateFile == "" || o.TLS.KeyFile == "" {
@@ -119,6 +112,25 @@ func newBootstrap(policies []v1alpha1.AuthPolicy, o Options) (*bootstrap, error)
 		return nil, errors.Join(problems...)
 	}
 	return b, nil
+}
+
+// addLimits adds what bounds a check.
+func (b *bootstrap) addLimits(o Options) (problems []error) {
+	b.MaxRequestBytes = cmp.Or(o.MaxRequestBytes, defaultRequestBytes)
+	if b.MaxRequestBytes > maxRequestBytes {
+		problems = append(problems, fmt.Errorf("largest request body: %d bytes are more than %d", b.MaxRequestBytes, maxRequestBytes))
+	}
+	b.SentBytes = b.MaxRequestBytes + 1
+	b.BufferBytes = b.MaxRequestBytes + editRoom
+	timeout := o.CheckTimeout
+	if timeout == 0 {
+		timeout = baseCheckTimeout + baseCheckTimeout*time.Duration(b.MaxRequestBytes>>20)
+	}
+	if timeout < time.Millisecond {
+		problems = append(problems, fmt.Errorf("check timeout: %v is less than a millisecond", timeout))
+	}
+	b.CheckTimeout = seconds(timeout)
+	return problems
 }
 
 // addPolicies adds a virtual host for each policy that guards hosts, and its backend's cluster.

@@ -39,6 +39,9 @@ type Options struct {
 	// one in its certificate to be believed what it says about client certificates. They are for policies with
 	// clientCertificate, which need them: nobody else can connect then.
 	TrustedProxies []string
+	// Kubernetes is for the objects of a mesh, which read of the fields above UsherAddress (default usher.usher.svc:9001),
+	// BackendURL, MaxRequestBytes, CheckTimeout and TrustedHops.
+	Kubernetes Kubernetes
 }
 
 // TLS names PEM files, as Envoy's own machine names them.

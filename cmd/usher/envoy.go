@@ -3,11 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/usher-authz/usher/envoy"
+	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 	"github.com/usher-authz/usher/k8s/watch"
 )
 
@@ -16,6 +20,31 @@ const maxRequestBytes = 4 << 20
 
 // maxRequestLimit bounds --max-request-bytes: each check in flight may hold that much.
 const maxRequestLimit = 64 << 20
+
+// writer writes Envoy's side in one format.
+type writer func([]v1alpha1.AuthPolicy, envoy.Options) ([]byte, error)
+
+var formats = map[string]writer{
+	"bootstrap":     envoy.Bootstrap,
+	"envoy-gateway": envoy.EnvoyGateway,
+}
+
+// flagsOf says which flags only some formats read: any other one would do nothing, and look as if it did.
+var flagsOf = map[string][]string{
+	"listen-address": {"bootstrap"}, "envoy-admin-address": {"bootstrap"}, "backend-ca-file": {"bootstrap"},
+	"tls-certificate-file": {"bootstrap"}, "tls-key-file": {"bootstrap"}, "tls-client-ca-file": {"bootstrap"}, "trusted-proxy-san": {"bootstrap"},
+	"namespace": {"envoy-gateway"}, "gateway": {"envoy-gateway"}, "gateway-class": {"envoy-gateway"}, "gateway-listener": {"envoy-gateway"},
+	"gateway-tls-secret": {"envoy-gateway"}, "gateway-client-ca-secret": {"envoy-gateway"}, "backend-ca-configmap": {"envoy-gateway"},
+}
+
+func checkFlags(f *pflag.FlagSet, format string) (err error) {
+	f.Visit(func(flag *pflag.Flag) {
+		if only := flagsOf[flag.Name]; err == nil && only != nil && !slices.Contains(only, format) {
+			err = fmt.Errorf("envoy: --%s is for --format %s, found --format %s", flag.Name, strings.Join(only, " or "), format)
+		}
+	})
+	return err
+}
 
 func newEnvoy(t *terminal) *cobra.Command {
 	c := &cobra.Command{
@@ -30,7 +59,7 @@ func newEnvoy(t *terminal) *cobra.Command {
 	var timeout time.Duration
 	f := c.Flags()
 	config := f.String("config", "", "manifests: a file or a directory (required)")
-	format := f.String("format", "bootstrap", "bootstrap: Envoy's whole configuration")
+	format := f.String("format", "bootstrap", "bootstrap: Envoy's whole configuration; envoy-gateway: objects for Envoy Gateway")
 	f.StringVar(&o.ListenAddress, "listen-address", "127.0.0.1:8080", "where clients connect; 0.0.0.0:8080 for every address")
 	f.StringVar(&o.UsherAddress, "usher-address", "127.0.0.1:9001", "where usher serve answers: host:port, or unix:///path")
 	f.StringVar(&o.AdminAddress, "envoy-admin-address", "", "where Envoy's admin pages are; whoever reaches them can stop it (default none)")
@@ -43,16 +72,27 @@ func newEnvoy(t *terminal) *cobra.Command {
 	f.StringVar(&tls.KeyFile, "tls-key-file", "", "its key")
 	f.StringVar(&tls.ClientCAFile, "tls-client-ca-file", "", "certificates that client certificates are verified against; with --trusted-proxy-san, those of the proxies")
 	f.StringArrayVar(&o.TrustedProxies, "trusted-proxy-san", nil, "URI or DNS name in the certificate of a proxy in front, for policies with clientCertificate; nobody else can then connect (may be repeated)")
+	k := &o.Kubernetes
+	f.StringVar(&k.Namespace, "namespace", "", "of the gateway and its objects (default \"default\")")
+	f.StringVar(&k.Gateway, "gateway", "usher", "name of the Gateway")
+	f.StringVar(&k.GatewayClass, "gateway-class", "", "write the Gateway too, of this class (default: it is there, and holds nothing but what is guarded)")
+	f.StringVar(&k.Listener, "gateway-listener", "", "name of its listener (default https with --gateway-tls-secret, else http)")
+	f.StringVar(&k.TLSSecret, "gateway-tls-secret", "", "Secret with the certificate of its listener (default no TLS)")
+	f.StringVar(&k.ClientCASecret, "gateway-client-ca-secret", "", "Secret whose ca.crt client certificates are verified against")
+	f.StringVar(&k.BackendCAConfigMap, "backend-ca-configmap", "", "ConfigMap whose ca.crt https backends are verified against, in the namespace of each (default the system's)")
 	c.RunE = func(*cobra.Command, []string) error {
 		if *config == "" {
 			return errors.New("envoy: --config is missing")
 		}
-		switch *format {
-		case "bootstrap":
-		case "istio", "envoy-gateway":
-			return fmt.Errorf("envoy: --format %s is not there yet: expected bootstrap", *format)
-		default:
-			return fmt.Errorf("envoy: --format %q: expected bootstrap", *format)
+		write, known := formats[*format]
+		if !known {
+			return fmt.Errorf("envoy: --format %q: expected bootstrap or envoy-gateway", *format)
+		}
+		if err := checkFlags(f, *format); err != nil {
+			return err
+		}
+		if *format != "bootstrap" && !f.Changed("usher-address") {
+			o.UsherAddress = "" // the Service that envoy.Options says
 		}
 		if err := checkRequestBytes(o.MaxRequestBytes); err != nil {
 			return err
@@ -61,7 +101,7 @@ func newEnvoy(t *terminal) *cobra.Command {
 			o.TLS = &tls
 		}
 		o.CheckTimeout = timeout
-		return writeEnvoy(t, *config, o)
+		return writeEnvoy(t, *config, o, write)
 	}
 	return c
 }
@@ -73,14 +113,14 @@ func checkRequestBytes(n uint32) error {
 	return nil
 }
 
-func writeEnvoy(t *terminal, config string, o envoy.Options) error {
+func writeEnvoy(t *terminal, config string, o envoy.Options, write writer) error {
 	r := watch.Files{Paths: []string{config}, Presets: presets()}.Read()
 	if _, problems := build(nil, r, nil); len(problems) > 0 {
 		t.problems(t.err, problems)
 		return &exitError{code: exitInvalid}
 	}
 	t.warnings(r.Compiled.Snapshot.Warnings())
-	text, err := envoy.Bootstrap(r.Compiled.Policies(), o)
+	text, err := write(r.Compiled.Policies(), o)
 	if err != nil {
 		return failed(fmt.Errorf("write Envoy's configuration: %w", err))
 	}

@@ -1,0 +1,108 @@
+package mesh
+
+import (
+	"strings"
+	"testing"
+)
+
+// inCluster are the objects that are there before ours.
+const inCluster = `apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: eg}
+spec: {controllerName: gateway.envoyproxy.io/gatewayclass-controller}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: langgraph, namespace: agents}
+spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 8000}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: usher, namespace: usher}
+spec: {clusterIP: 10.0.0.2, ports: [{name: grpc, port: 9001}]}
+---
+`
+
+func moved() map[string]string {
+	return map[string]string{"10.0.0.1:8000": backend.URL, "10.0.0.2:9001": checks}
+}
+
+// gateway translates the objects and runs the result.
+func gateway(t *testing.T, name, objects string) *gate {
+	t.Helper()
+	tr, err := translate(t.Context(), t.TempDir(), inCluster+objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range tr.Status {
+		if !strings.Contains(s, "overridden") {
+			t.Error(s)
+		}
+	}
+	bootstrap, err := tr.static(moved())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, name, bootstrap)
+}
+
+func objects(t *testing.T) string {
+	t.Helper()
+	return written(t, "--format", "envoy-gateway", "--namespace", "gate", "--gateway-class", "eg")
+}
+
+func TestEnvoyGatewaysTranslationGuardsLangGraph(t *testing.T) {
+	guards(t, gateway(t, "gateway", objects(t)))
+}
+
+// Without EnvoyPatchPolicy, which Envoy Gateway ignores unless it is told otherwise, checks carry less; nothing gets through
+// for that.
+func TestEnvoyGatewayGuardsWithoutThePatches(t *testing.T) {
+	all := objects(t)
+	i := strings.Index(all, "---\n# What the objects above cannot say.")
+	if i < 0 {
+		t.Fatal("no EnvoyPatchPolicy")
+	}
+	guards(t, gateway(t, "gateway-unpatched", all[:i]))
+}
+
+// Without the edit filter an edited request stays parked, and ends at Envoy.
+func TestEnvoyGatewayForwardsNothingUneditedWithoutTheEditFilter(t *testing.T) {
+	all := objects(t)
+	i, j := strings.Index(all, "# Edits of the body"), strings.Index(all, "# Upgrades end here")
+	if i < 0 || j < i {
+		t.Fatal("no EnvoyExtensionPolicy")
+	}
+	g := gateway(t, "gateway-unedited", all[:i]+all[j:])
+	g.want(t, 403, call{method: "POST", path: "/threads", token: alice, body: `{"metadata": {"owner": "bob"}}`})
+	g.want(t, 403, call{method: "POST", path: "/threads/search", token: alice, body: `{}`})
+	if seen := backend.take(); len(seen) > 0 {
+		t.Errorf("the backend saw %s", seen[0].URL)
+	}
+	g.want(t, 200, call{path: "/info"})
+}
+
+// A route that somebody else attaches to the Gateway is asked about as well.
+func TestEnvoyGatewayAsksAboutRoutesOfOthers(t *testing.T) {
+	g := gateway(t, "gateway-others", objects(t)+`
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: theirs, namespace: gate}
+spec:
+  parentRefs: [{name: usher}]
+  hostnames: [agents.example.com, theirs.example.com]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /threads}}]
+    backendRefs: [{name: langgraph, namespace: agents, port: 8000}]
+`)
+	g.want(t, 401, call{method: "POST", path: "/threads/search", body: `{}`})
+	g.want(t, 404, call{method: "POST", path: "/threads/search", body: `{}`, host: "theirs.example.com"})
+	if seen := backend.take(); len(seen) > 0 {
+		t.Errorf("the backend saw %s", seen[0].URL)
+	}
+	found := g.want(t, 200, call{method: "POST", path: "/threads/search", token: bob, body: `{"limit": 1000}`})
+	if strings.Contains(found.body, "alice") {
+		t.Errorf("Bob finds what is Alice's: %.300s", found.body)
+	}
+}
