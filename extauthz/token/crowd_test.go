@@ -2,7 +2,9 @@ package token
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -98,4 +100,40 @@ func TestALateClockAndAnUnknownKeyAreOneWait(t *testing.T) {
 		cancel()
 		<-done
 	})
+}
+
+// TestTheNonceOfOneOfSeveralProvidersIsTold: those that are asked after it know nothing of the token, and would say so.
+func TestTheNonceOfOneOfSeveralProvidersIsTold(t *testing.T) {
+	key := keyOf("ES256", 5)
+	one, two := tokentest.New("https://one.test"), tokentest.New("https://two.test")
+	one.Opaque("opaque", one.Good(claims{"cnf": claims{"jkt": key.Thumbprint()}}))
+	c := config(t, one)
+	c.Introspection = &Introspection{Endpoint: one.Issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret}
+	c.Proof.Nonces = true
+	first, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := Choose(first, introspector(t, two))
+	proof := tokentest.Proof(key, "GET", target, "opaque", time.Now()).String()
+	_, err = v.Verify(t.Context(), Credential{Scheme: "DPoP", Token: "opaque", Proofs: []string{proof}, Method: "GET", URL: target})
+	var r *policy.Refusal
+	if !errors.As(err, &r) || r.Outcome != policy.Unauthenticated || r.Nonce == "" {
+		t.Errorf("got %v", err)
+	}
+	if n := two.Hits(tokentest.Introspection); n != 0 {
+		t.Errorf("the token of the first was shown to the second %d times", n)
+	}
+}
+
+// TestNothingThatAProviderAnswersEndsTheProcess: keys are fetched where nobody else would catch a panic.
+func TestNothingThatAProviderAnswersEndsTheProcess(t *testing.T) {
+	j, err := NewJWT(config(t, tokentest.New(issuer)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.keys.fetch.http = &http.Client{Transport: spoken(func(*http.Request) *http.Response { panic("a bug in a parser") })}
+	if _, err := j.keys.attempt(t.Context(), ""); err == nil || err.Error() != "fetch keys: panic of type string" {
+		t.Errorf("got %v", err)
+	}
 }

@@ -243,7 +243,12 @@ type fetched struct {
 
 // attempt fetches the keys and puts them in force. What a JWK set lacks is withdrawn; but one without any key is what a sick
 // provider publishes, and is no answer: nobody's tokens could be verified then.
-func (s *keySource) attempt(ctx context.Context, uri string) (fetched, error) {
+func (s *keySource) attempt(ctx context.Context, uri string) (got fetched, err error) {
+	defer func() {
+		if p := recover(); p != nil { // what a provider answers must not end the process
+			got, err = fetched{}, fmt.Errorf("fetch keys: panic of type %T", p)
+		}
+	}()
 	if uri == "" {
 		if uri = s.uri; uri == "" {
 			var err error
