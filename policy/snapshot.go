@@ -230,11 +230,11 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 	p.names = c.names
 	events, ps := c.compileAPI(p, source.API, source.IdentityHeaders, presets)
 	problems = append(problems, ps...)
-	var warnings Problems
+	warnings := slices.Clone(source.Warnings)
 	// Without a single event (the preset is unknown, say) every rule would be a problem of its own.
 	if len(events) > 0 || len(problems) == 0 {
 		rs, ps, ws := c.compileRules(source.Rules, events)
-		p.rules, problems, warnings = rs, append(problems, ps...), ws
+		p.rules, problems, warnings = rs, append(problems, ps...), append(warnings, ws...)
 		for _, e := range p.endpoints {
 			ps, ws := e.link(rs.find(e.resource, e.action))
 			problems, warnings = append(problems, ps...), append(warnings, ws...)

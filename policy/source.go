@@ -27,6 +27,7 @@ type Source struct {
 	Rules                []RuleSource
 	IdentityHeaders      []HeaderSource
 	Assertion            *AssertionSource // nil: none
+	Warnings             Problems         // of whoever made it, shown with those of the policy
 }
 
 // Document is a JSON text that anybody may read at one path of the policy's hosts.

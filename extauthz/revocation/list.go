@@ -4,6 +4,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,10 +124,10 @@ func (t *table) revoked(claims map[string]any, now time.Time) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	at := now.Unix()
-	if v, ok := claims["jti"].(string); ok && t.entries[t.hash(JTI, v)].expires > at {
+	if v, ok := name(claims["jti"]); ok && t.entries[t.hash(JTI, v)].expires > at {
 		return true
 	}
-	if v, ok := claims["sid"].(string); ok && t.entries[t.hash(SID, v)].expires > at {
+	if v, ok := name(claims["sid"]); ok && t.entries[t.hash(SID, v)].expires > at {
 		return true
 	}
 	v, ok := claims["sub"].(string)
@@ -135,6 +136,18 @@ func (t *table) revoked(claims map[string]any, now time.Time) bool {
 	}
 	e, ok := t.entries[t.hash(SUB, v)]
 	return ok && e.expires > at && issued(claims["iat"]) <= e.before
+}
+
+// name is what a claim names as the list writes it. A jti is a text (RFC 7519, section 4.1.7), but some providers number
+// theirs.
+func name(claim any) (string, bool) {
+	switch v := claim.(type) {
+	case string:
+		return v, true
+	case int64:
+		return strconv.FormatInt(v, 10), true
+	}
+	return "", false
 }
 
 // issued reads a NumericDate (RFC 7519, section 2) down to its second; one that cannot be read is the earliest.

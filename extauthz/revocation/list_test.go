@@ -35,6 +35,7 @@ func TestCheck(t *testing.T) {
 	in := entry{before: now.Unix(), expires: now.Unix() + 60}
 	l := list(t)
 	l.table.put(JTI, "t1", in)
+	l.table.put(JTI, "17", in)
 	l.table.put(SID, "s1", in)
 	l.table.put(SUB, "alice", in)
 	for name, c := range map[string]struct {
@@ -43,6 +44,7 @@ func TestCheck(t *testing.T) {
 		want   policy.Outcome
 	}{
 		"a_token_by_jti":                             {map[string]any{"jti": "t1", "iat": now.Unix() + 5}, now, policy.Unauthenticated},
+		"a_token_by_a_jti_that_is_a_number":          {map[string]any{"jti": int64(17)}, now, policy.Unauthenticated},
 		"a_session_by_sid":                           {map[string]any{"sid": "s1", "iat": now.Unix() + 5}, now, policy.Unauthenticated},
 		"a_user's_token_of_the_same_second":          {map[string]any{"sub": "alice", "iat": now.Unix()}, now, policy.Unauthenticated},
 		"a_user's_token_of_a_fraction_later":         {map[string]any{"sub": "alice", "iat": float64(now.Unix()) + 0.5}, now, policy.Unauthenticated},

@@ -209,10 +209,21 @@ func (f *fetcher) discover(ctx context.Context, issuer string) (string, error) {
 		return "", fmt.Errorf("discover %q: the document is for issuer %q, %s", issuer, excerpt(stated), hint)
 	}
 	uri, _ := document["jwks_uri"].(string)
-	if _, err := checkURL(uri, f.allowHTTP); err != nil {
+	if _, err := checkURL(uri, f.allowHTTP && sameHTTPHost(issuer, uri)); err != nil {
 		return "", fmt.Errorf("discover %q: jwks_uri %q: %w", issuer, shown(uri), err)
 	}
 	return uri, nil
+}
+
+// sameHTTPHost reports whether the issuer is on plain http, and the URL on the same host: what the manifest allows is http to
+// where it says, a provider on loopback, and not wherever a document leads.
+func sameHTTPHost(issuer, uri string) bool {
+	a, err := url.Parse(issuer)
+	if err != nil || a.Scheme != "http" {
+		return false
+	}
+	b, err := url.Parse(uri)
+	return err == nil && a.Hostname() == b.Hostname()
 }
 
 // keys fetches a JWK set; no keys and no error: it is the one with this etag still.

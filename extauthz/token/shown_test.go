@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -45,5 +46,34 @@ func TestTheQueryOfAURLIsNotShown(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestPlainHTTPIsNotFollowedElsewhere: allowHTTP is for a provider on loopback.
+func TestPlainHTTPIsNotFollowedElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		issuer, uri string
+		want        bool
+	}{
+		{"http://127.0.0.1:8080", "http://127.0.0.1:8081/jwks", true},
+		{"http://127.0.0.1:8080", "https://keys.test/jwks", true},
+		{"http://127.0.0.1:8080", "http://169.254.169.254/latest", false},
+		{"http://127.0.0.1:8080", "http://127.0.0.1@evil.test/", false},
+		{"https://idp.test", "http://idp.test/jwks", false},
+		{"https://idp.test", "http://127.0.0.1/jwks", false},
+	} {
+		c2 := config(t, tokentest.New(c.issuer))
+		c2.AllowHTTP = true
+		c2.Transport = spoken(func(*http.Request) *http.Response {
+			body := fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q}`, c.issuer, c.uri)
+			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(body))}
+		})
+		f, err := newFetcher(c2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uri, err := f.discover(t.Context(), c.issuer); (err == nil && uri == c.uri) != c.want {
+			t.Errorf("%s names %s: got %q, %v", c.issuer, c.uri, uri, err)
+		}
 	}
 }

@@ -27,7 +27,7 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 			s.Hosts = append(s.Hosts, h)
 		}
 	}
-	s.Providers = c.providers(o)
+	s.Providers, s.Warnings = c.providers(o), c.namesakes(o)
 	if spec.ResourceMetadata != "" {
 		// RFC 9728, section 3.
 		c.url(o.text("spec", "resourceMetadata"), urlRule{what: "a metadata URL", path: true, query: true, example: "https://agents.example.com/.well-known/oauth-protected-resource"})
@@ -145,6 +145,29 @@ func (c *compiler) providers(o *Object) []string {
 		c.missing(o, "the names of the IdentityProviders whose tokens are accepted", "spec", "providers")
 	}
 	return out
+}
+
+// namesakes warns of providers whose users can have one identity: a subject is unique within its issuer only (OpenID Connect
+// Core 1.0, section 2), and who is alice at one of them would get what is alice's of another. A mapping that adds a text of
+// its own to the claim tells them apart.
+func (c *compiler) namesakes(o *Object) policy.Problems {
+	var first *v1alpha1.IdentityProviderSpec
+	for i, name := range o.AuthPolicy.Spec.Providers {
+		p := c.byName[key{v1alpha1.KindIdentityProvider, o.Namespace, name}]
+		if p == nil || strings.ContainsAny(p.IdentityProvider.Spec.Identity.Identity, `"'`) {
+			continue
+		}
+		switch spec := &p.IdentityProvider.Spec; {
+		case first == nil:
+			first = spec
+		case spec.Issuer != first.Issuer:
+			return policy.Problems{{
+				Pos: o.at("spec", "providers", i), Found: fmt.Sprintf("users of provider %q can have the same identity as those of another provider of the policy", name),
+				Want: "identities that differ from provider to provider", Hint: fmt.Sprintf("add a text to the mapping of one of them, such as identity: '%q + claims.sub'; what it owned before then belongs to nobody", name+":"),
+			}}
+		}
+	}
+	return nil
 }
 
 func (c *compiler) unknownProvider(o *Object, name string, at policy.Position) {
