@@ -17,8 +17,11 @@ import (
 const (
 	// maxLogoutBody is room for a token of the largest size that is looked at, and its form.
 	maxLogoutBody = 32 << 10
-	// maxLogouts bounds how many logout requests are looked at at once.
-	maxLogouts = 16
+	// maxLogouts bounds how many logout requests are looked at at once; more wait, as many providers send a logout token
+	// once only.
+	maxLogouts = 64
+	// maxLogoutRequests bounds those that wait and those whose body is still read: with their bodies, 32 MiB.
+	maxLogoutRequests = 1024
 	// logoutTimeout bounds one, the write to the list included.
 	logoutTimeout = 4 * time.Second
 )
@@ -26,10 +29,13 @@ const (
 // logout is the back-channel logout endpoint (OpenID Connect Back-Channel Logout 1.0, section 2.5).
 type logout struct {
 	gate *gate
-	busy chan struct{}
+	open chan struct{} // requests that are here
+	busy chan struct{} // those whose token is looked at
 }
 
-func newLogout(g *gate) *logout { return &logout{gate: g, busy: make(chan struct{}, maxLogouts)} }
+func newLogout(g *gate) *logout {
+	return &logout{gate: g, open: make(chan struct{}, maxLogoutRequests), busy: make(chan struct{}, maxLogouts)}
+}
 
 // ServeHTTP answers 200, 400 for a request or token that is wrong (section 2.8), 404 where no logout tokens are taken, and 503
 // where the provider must try again.
@@ -43,21 +49,28 @@ func (l *logout) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusNotFound, map[string]string{"error": "invalid_request"})
 		return
 	}
+	select {
+	case l.open <- struct{}{}:
+		defer func() { <-l.open }()
+	default:
+		l.later(w)
+		return
+	}
 	token, err := logoutToken(w, r)
 	if err != nil {
 		l.wrong(w, name, err)
 		return
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), logoutTimeout)
+	defer cancel()
 	// Only now: whoever sends a body slowly must not keep the providers out.
 	select {
 	case l.busy <- struct{}{}:
 		defer func() { <-l.busy }()
-	default:
+	case <-ctx.Done():
 		l.later(w)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), logoutTimeout)
-	defer cancel()
 	err = state.Logout(ctx, name, token)
 	var refused *policy.Refusal
 	switch {

@@ -18,14 +18,14 @@ import (
 )
 
 // logoutToken is a logout token of the provider (OpenID Connect Back-Channel Logout 1.0, section 2.4).
-func (r *revoking) logoutToken(change tokentest.Claims) string {
+func (r *revoking) logoutToken(changes ...tokentest.Claims) string {
 	now := time.Now().Unix()
 	token := r.idp.Token()
 	token.Header["typ"] = "logout+jwt"
 	token.Claims = tokentest.With(tokentest.Claims{
 		"iss": revocationIssuer, "aud": "chat", "iat": now, "exp": now + 120, "jti": strconv.FormatInt(time.Now().UnixNano(), 36),
 		"events": tokentest.Claims{"http://schemas.openid.net/event/backchannel-logout": tokentest.Claims{}},
-	}, change)
+	}, changes...)
 	return token.String()
 }
 

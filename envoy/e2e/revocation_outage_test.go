@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -259,4 +261,69 @@ func TestALostMessageIsMadeUpFor(t *testing.T) {
 	r.do(ctx, t, "SET", revocationBase(revocationIssuer)+":jti:one", "", "EX", "600")
 	r.want(ctx, t, http.StatusOK, denyHost, token)
 	t.Logf("found after %v", r.become(ctx, t, 65*time.Second, http.StatusUnauthorized, denyHost, token, http.StatusOK))
+}
+
+// TestADatabaseWithManyOtherKeys is read to its end, however long it takes, and what is revoked meanwhile is so at once.
+func TestADatabaseWithManyOtherKeysIsReadToItsEnd(t *testing.T) {
+	ctx := beginRevoking(t)
+	server := newRedis(ctx, t, stack.RedisOptions{})
+	(&revoking{redis: server}).do(ctx, t, "EVAL", "for i = 1, 100000 do redis.call('SET', 'other:' .. i, '') end", "0")
+	far := slowly(t, server.Address, 60*time.Millisecond)
+	r := revoke(ctx, t, server, fmt.Sprintf("{url: %q}", "redis://"+far))
+	good, revoked := r.idp.Mint(), r.idp.Mint(tokentest.Claims{"jti": "one"})
+	r.want(ctx, t, http.StatusOK, allowHost, revoked)
+	// It has subscribed once somebody is told of a message.
+	base := revocationBase(revocationIssuer)
+	r.do(ctx, t, "SET", base+":jti:one", "", "EX", "600")
+	for r.do(ctx, t, "PUBLISH", base, "jti:one") == "0" {
+		time.Sleep(10 * time.Millisecond)
+	}
+	r.become(ctx, t, atOnce, http.StatusUnauthorized, allowHost, revoked, http.StatusOK)
+	r.want(ctx, t, http.StatusServiceUnavailable, denyHost, good) // not before all is read
+	t.Logf("read after %v", r.become(ctx, t, 60*time.Second, http.StatusOK, denyHost, good, http.StatusServiceUnavailable))
+	if log := r.usher.Usher.Log(); strings.Contains(log, "cannot be followed") {
+		t.Error("the connection was given up meanwhile")
+	}
+}
+
+// slowly is the address of a way to a server on which each answer takes a while longer.
+func slowly(t *testing.T, to string, delay time.Duration) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			go func() {
+				_, _ = io.Copy(far, near)
+				_ = far.Close()
+			}()
+			go func() {
+				defer near.Close()
+				buffer := make([]byte, 64<<10)
+				for {
+					n, err := far.Read(buffer)
+					if err != nil {
+						return
+					}
+					time.Sleep(delay)
+					if _, err := near.Write(buffer[:n]); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
 }

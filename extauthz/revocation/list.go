@@ -192,7 +192,7 @@ func (l *List) unavailable(now time.Time, mayLag bool) string {
 		return ""
 	case !l.scanned.Load():
 		return "the revocation list was never read"
-	case now.UnixNano()-l.alive.Load() > int64(Grace):
+	case now.Sub(l.made)-time.Duration(l.alive.Load()) > Grace:
 		return "the revocation list cannot be reached"
 	}
 	return ""

@@ -64,9 +64,9 @@ func TestCheck(t *testing.T) {
 }
 
 func TestUnavailable(t *testing.T) {
-	now := time.Now()
-	someone := &policy.Identity{Claims: map[string]any{"sub": "bob", "iat": now.Unix()}}
 	l := list(t)
+	now := l.made.Add(time.Hour)
+	someone := &policy.Identity{Claims: map[string]any{"sub": "bob", "iat": now.Unix()}}
 	expect := func(at time.Time, mayLag bool, want policy.Outcome) {
 		t.Helper()
 		if got := outcome(l.Check(someone, at, mayLag)); got != want {
@@ -76,7 +76,7 @@ func TestUnavailable(t *testing.T) {
 	expect(now, false, policy.Unavailable) // never read
 	expect(now, true, policy.Allow)
 	l.scanned.Store(true)
-	l.alive.Store(now.UnixNano())
+	l.alive.Store(int64(time.Hour))
 	expect(now.Add(Grace), false, policy.Allow)
 	expect(now.Add(Grace+1), false, policy.Unavailable)
 	expect(now.Add(Grace+1), true, policy.Allow)
@@ -107,7 +107,7 @@ func TestFlood(t *testing.T) {
 func TestCheckAllocatesNothing(t *testing.T) {
 	l, now := list(t), time.Now()
 	l.scanned.Store(true)
-	l.alive.Store(now.UnixNano())
+	l.seen()
 	for i := range 1000 {
 		l.table.put(SUB, fmt.Sprint(i), entry{before: 1, expires: 1 << 40})
 	}
@@ -139,7 +139,7 @@ func BenchmarkCheck(b *testing.B) {
 		l.table.put(SUB, fmt.Sprint(i), entry{before: 1, expires: 1 << 40})
 	}
 	l.scanned.Store(true)
-	l.alive.Store(now.UnixNano())
+	l.seen()
 	id := &policy.Identity{Claims: map[string]any{"sub": "bob", "sid": "s", "jti": "j", "iat": now.Unix()}}
 	b.ReportAllocs()
 	for b.Loop() {

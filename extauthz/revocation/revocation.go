@@ -51,7 +51,8 @@ type List struct {
 	writers *semaphore.Weighted
 
 	scanned atomic.Bool  // once: the whole list was read
-	alive   atomic.Int64 // Unix time in ns of the server's last sign of life
+	alive   atomic.Int64 // the server's last sign of life, in ns since made
+	made    time.Time    // by the monotonic clock: whoever sets the clock back does not lengthen an outage
 
 	mu      sync.Mutex
 	since   time.Time // of the connection, or of its loss
@@ -91,7 +92,7 @@ func New(c Config) (*List, error) {
 	sum := sha256.Sum256([]byte(c.Issuer))
 	l := &List{
 		config: c, address: net.JoinHostPort(u.Hostname(), port), base: c.Prefix + hex.EncodeToString(sum[:]),
-		table: newTable(), log: c.Logger, writers: semaphore.NewWeighted(8),
+		table: newTable(), made: time.Now(), log: c.Logger, writers: semaphore.NewWeighted(8),
 		options: []redis.DialOption{
 			redis.DialConnectTimeout(timeout), redis.DialReadTimeout(timeout), redis.DialWriteTimeout(timeout),
 			redis.DialDatabase(db), redis.DialUsername(c.Username), redis.DialPassword(c.Password),
@@ -156,6 +157,9 @@ func (l *List) Revoke(ctx context.Context, k Kind, value string, before time.Tim
 	}
 	return nil
 }
+
+// seen notes a sign of life of the server.
+func (l *List) seen() { l.alive.Store(int64(time.Since(l.made))) }
 
 // Ready reports whether tokens can be told; mayLag is that of [List.Check].
 func (l *List) Ready(mayLag bool) bool { return l.unavailable(time.Now(), mayLag) == "" }

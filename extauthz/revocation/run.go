@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gomodule/redigo/redis"
@@ -102,22 +103,44 @@ func (l *List) follow(ctx context.Context) error {
 	}
 	messages, lost, failed := make(chan string, waiting), make(chan struct{}, 1), make(chan error, 1)
 	received := make(chan struct{})
+	var read atomic.Bool // what was revoked before the subscription is known
 	go func() {
 		defer close(received)
-		failed <- l.receive(sub, messages, lost)
+		failed <- l.receive(sub, messages, lost, &read)
 	}()
 	defer func() { // the receiver ends with its connection
 		_ = sub.Close()
 		<-received
 	}()
-	if err := l.scan(ctx, commands); err != nil {
-		return err
-	}
-	l.state(true, nil)
-
 	beat, again := time.NewTicker(heartbeat), time.NewTicker(rescan)
 	defer beat.Stop()
 	defer again.Stop()
+	// tend does what is due while the list is read, which takes long where the database has many other keys: a message
+	// takes effect at once, and the receiver hears of its server.
+	tend := func() error {
+		for {
+			select {
+			case suffix := <-messages:
+				if err := l.read(ctx, commands, []string{suffix}, true); err != nil {
+					return err
+				}
+			case <-beat.C:
+				if err := sub.Ping(""); err != nil {
+					return err
+				}
+			case err := <-failed:
+				return err
+			default:
+				return nil
+			}
+		}
+	}
+	if err := l.scan(ctx, commands, tend); err != nil {
+		return fmt.Errorf("follow %s: %s", l.address, l.cause(err))
+	}
+	read.Store(true)
+	l.state(true, nil)
+
 	for {
 		err := error(nil)
 		select {
@@ -127,9 +150,9 @@ func (l *List) follow(ctx context.Context) error {
 		case suffix := <-messages:
 			err = l.read(ctx, commands, []string{suffix}, true)
 		case <-lost:
-			err = l.scan(ctx, commands)
+			err = l.scan(ctx, commands, tend)
 		case <-again.C:
-			err = l.scan(ctx, commands)
+			err = l.scan(ctx, commands, tend)
 		case <-beat.C:
 			if _, err = redis.DoContext(commands, ctx, "PING"); err == nil {
 				err = sub.Ping("")
@@ -142,14 +165,16 @@ func (l *List) follow(ctx context.Context) error {
 }
 
 // receive hands messages on until the connection ends. The heartbeat's answers come here too: a connection that brings
-// none is dead.
-func (l *List) receive(sub redis.PubSubConn, messages chan<- string, lost chan<- struct{}) error {
+// none is dead. They are signs of life only once the list was read.
+func (l *List) receive(sub redis.PubSubConn, messages chan<- string, lost chan<- struct{}, read *atomic.Bool) error {
 	for {
 		switch m := sub.ReceiveWithTimeout(2*heartbeat + timeout).(type) {
 		case error:
 			return m
 		case redis.Pong:
-			l.alive.Store(time.Now().UnixNano())
+			if read.Load() {
+				l.seen()
+			}
 		case redis.Message:
 			select {
 			case messages <- string(m.Data):
@@ -163,15 +188,16 @@ func (l *List) receive(sub redis.PubSubConn, messages chan<- string, lost chan<-
 	}
 }
 
-// scan reads all keys of the list (SCAN, not KEYS: the server is not held up). It ends at the first that cannot be held.
-func (l *List) scan(ctx context.Context, conn redis.Conn) error {
+// scan reads all keys of the list (SCAN, not KEYS: the server is not held up), and calls tend now and then. It ends at the
+// first that cannot be held.
+func (l *List) scan(ctx context.Context, conn redis.Conn, tend func() error) error {
 	l.table.sweep(time.Now())
 	pattern := escape(l.base) + ":*"
 	overflows := l.table.overflows.Load()
 	for cursor := "0"; ; {
 		answer, err := redis.Values(redis.DoContext(conn, ctx, "SCAN", cursor, "MATCH", pattern, "COUNT", 500))
 		if err != nil {
-			return fmt.Errorf("read the list: %s", l.cause(err))
+			return fmt.Errorf("read the list: %w", err)
 		}
 		var keys []string
 		if _, err := redis.Scan(answer, &cursor, &keys); err != nil {
@@ -186,6 +212,9 @@ func (l *List) scan(ctx context.Context, conn redis.Conn) error {
 		if err := l.read(ctx, conn, suffixes, false); err != nil {
 			return err
 		}
+		if err := tend(); err != nil {
+			return err
+		}
 		if l.table.overflows.Load() != overflows {
 			break // the rest would not be held either
 		}
@@ -194,7 +223,7 @@ func (l *List) scan(ctx context.Context, conn redis.Conn) error {
 			break
 		}
 	}
-	l.alive.Store(time.Now().UnixNano()) // not before: what was revoked meanwhile is known only now
+	l.seen()
 	l.scanned.Store(true)
 	return nil
 }
