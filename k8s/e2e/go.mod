@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/usher-authz/usher/envoy/e2e v0.0.0
+	go.yaml.in/yaml/v3 v3.0.6
 	k8s.io/client-go v0.37.2
 )
 
@@ -17,7 +18,6 @@ require (
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 	go.yaml.in/yaml/v2 v2.4.4 // indirect
-	go.yaml.in/yaml/v3 v3.0.6 // indirect
 	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
