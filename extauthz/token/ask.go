@@ -232,7 +232,9 @@ func (i *Asker) look(ctx context.Context, token string) (*verified, error) {
 		if issuer, ok := t.claims["iss"].(string); ok && issuer != i.issuer {
 			return nil, bad("iss is not the provider's issuer")
 		}
-		own = t.claims
+		if own = t.claims; otherKind(mediaType(t.typ)) || isRefresh(own) || isLogout(own) {
+			return nil, bad("the token says that it is no access token")
+		}
 	}
 	if i.now().Before(i.broken()) {
 		return nil, unavailable(i.name, fmt.Errorf("%s failed often and is left alone for a moment", i.what))
@@ -378,6 +380,9 @@ func (i *Asker) accept(claims, own map[string]any) (*verified, error) {
 		}
 		if !hasAudience && i.anyAudience {
 			checked[i.audience] = i.audiences[0]
+			if aud, ok := own[i.audience]; ok { // it is known all the same
+				checked[i.audience] = aud
+			}
 		}
 		if !hasExpiry {
 			checked["exp"] = until.Unix() + 1 // whole seconds, and not before
