@@ -23,6 +23,11 @@ var gatewayTemplate string
 // What cannot be said with these objects, docs/envoy-gateway.md lists, with what Usher does about it.
 func EnvoyGateway(policies []v1alpha1.AuthPolicy, o Options) ([]byte, error) {
 	m, problems := newMesh(policies, o, "default")
+	for _, b := range m.Backends {
+		if b.TLS && !b.Named {
+			problems = append(problems, fmt.Errorf("backend %q: a certificate is verified by its name here: expected a name, not an address", b.Name))
+		}
+	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}

@@ -41,7 +41,7 @@ var gatewayCases = []struct {
 		envoy.Options{
 			UsherAddress: "usher.authz.svc:9443", MaxRequestBytes: 8192, CheckTimeout: 1500 * time.Millisecond, TrustedHops: 2,
 			Kubernetes: envoy.Kubernetes{
-				Namespace: "gate", Gateway: "edge", GatewayClass: "eg", TLSSecret: "edge-tls", ClientCASecret: "clients", BackendCAConfigMap: "backends",
+				Namespace: "gate", Gateway: "edge", GatewayClass: "eg", TLSSecret: "edge-tls", ClientCASecret: "clients", BackendCA: "backends",
 			},
 		},
 	},
@@ -93,6 +93,7 @@ func TestEnvoyGatewaySaysEverythingThatIsWrongAtOnce(t *testing.T) {
 			}
 		}),
 		policy("dup", withHosts("x.example.com")),
+		policy("ip", withBackend("https://192.0.2.1")),
 	}, envoy.Options{
 		UsherAddress: "127.0.0.1:9001", MaxRequestBytes: 1 << 30, CheckTimeout: -time.Second,
 		Kubernetes: envoy.Kubernetes{Namespace: "A", Gateway: "a b", GatewayClass: "x/y", TLSSecret: "-", ClientCASecret: "a:b"},
@@ -103,7 +104,7 @@ func TestEnvoyGatewaySaysEverythingThatIsWrongAtOnce(t *testing.T) {
 	for _, want := range []string{
 		`policy "b": host "127.0.0.1": a gateway takes names only`, `host "[::1]"`, `host "my_host.example.com"`, `"a b": expected a name, an IP`,
 		`policy "c": no spec.backend.url`, `policy "d": clientCertificate believes a header`, `policy "Upper": expected a name of Kubernetes`,
-		`would both have objects called usher-team-a`, `policy "many": 17 hosts`, `host "x.example.com" is guarded by policy "team/a" already`,
+		`would both have objects called usher-team-a`, `policy "many": 17 hosts`, `backend "https://192.0.2.1:443": a certificate is verified by its name`, `host "x.example.com" is guarded by policy "team/a" already`,
 		`usher's address "127.0.0.1:9001": expected NAME.NAMESPACE.svc:PORT`, "largest request body", "check timeout",
 		`namespace "A"`, `gateway "a b"`, `gateway class "x/y"`, `TLS secret "-"`, `client CA secret "a:b"`,
 	} {

@@ -29,9 +29,9 @@ type Kubernetes struct {
 	// ClientCASecret holds, as ca.crt, the certificates that client certificates are verified against. Empty: none is asked
 	// for.
 	ClientCASecret string
-	// BackendCAConfigMap holds, as ca.crt, the certificates that https backends are verified against, in the namespace of
-	// each. Empty: the system's.
-	BackendCAConfigMap string
+	// BackendCA holds, as ca.crt, the certificates that https backends are verified against: for Envoy Gateway a ConfigMap in the
+	// namespace of each, for Istio a Secret in the gateway's. Empty: the system's.
+	BackendCA string
 	// Selector are the labels of Istio's gateway pods, as name=value. Default istio=ingress.
 	Selector []string
 	// SharedGateway is for an Istio gateway with hosts that Usher does not guard: only the policies' are checked then.
@@ -85,7 +85,7 @@ func newMesh(policies []v1alpha1.AuthPolicy, o Options, namespace string) (*mesh
 	problems := m.addLimits(o)
 	for _, name := range []struct{ what, is string }{
 		{"namespace", m.Namespace}, {"gateway", m.Gateway}, {"gateway class", m.GatewayClass}, {"listener", m.Listener},
-		{"TLS secret", m.TLSSecret}, {"client CA secret", m.ClientCASecret}, {"backend CA config map", m.BackendCAConfigMap},
+		{"TLS secret", m.TLSSecret}, {"client CA secret", m.ClientCASecret}, {"backend CA", m.BackendCA},
 	} {
 		if name.is != "" && !isObjectName(name.is) {
 			problems = append(problems, fmt.Errorf("%s %q: expected a name of Kubernetes: lower-case letters, digits, - and .", name.what, name.is))

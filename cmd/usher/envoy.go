@@ -27,15 +27,20 @@ type writer func([]v1alpha1.AuthPolicy, envoy.Options) ([]byte, error)
 var formats = map[string]writer{
 	"bootstrap":     envoy.Bootstrap,
 	"envoy-gateway": envoy.EnvoyGateway,
+	"istio":         envoy.Istio,
+	"istio-mesh":    envoy.IstioMesh,
 }
 
 // flagsOf says which flags only some formats read: any other one would do nothing, and look as if it did.
 var flagsOf = map[string][]string{
 	"listen-address": {"bootstrap"}, "envoy-admin-address": {"bootstrap"}, "backend-ca-file": {"bootstrap"},
 	"tls-certificate-file": {"bootstrap"}, "tls-key-file": {"bootstrap"}, "tls-client-ca-file": {"bootstrap"}, "trusted-proxy-san": {"bootstrap"},
-	"namespace": {"envoy-gateway"}, "gateway": {"envoy-gateway"}, "gateway-class": {"envoy-gateway"}, "gateway-listener": {"envoy-gateway"},
-	"gateway-tls-secret": {"envoy-gateway"}, "gateway-client-ca-secret": {"envoy-gateway"}, "backend-ca-configmap": {"envoy-gateway"},
+	"gateway-class": {"envoy-gateway"}, "gateway-listener": {"envoy-gateway"},
+	"gateway-selector": {"istio", "istio-mesh"}, "shared-gateway": {"istio", "istio-mesh"},
+	"namespace": meshes, "gateway": meshes, "gateway-tls-secret": meshes, "gateway-client-ca-secret": meshes, "backend-ca": meshes,
 }
+
+var meshes = []string{"envoy-gateway", "istio", "istio-mesh"}
 
 func checkFlags(f *pflag.FlagSet, format string) (err error) {
 	f.Visit(func(flag *pflag.Flag) {
@@ -59,7 +64,7 @@ func newEnvoy(t *terminal) *cobra.Command {
 	var timeout time.Duration
 	f := c.Flags()
 	config := f.String("config", "", "manifests: a file or a directory (required)")
-	format := f.String("format", "bootstrap", "bootstrap: Envoy's whole configuration; envoy-gateway: objects for Envoy Gateway")
+	format := f.String("format", "bootstrap", "bootstrap: Envoy's whole configuration; envoy-gateway: objects for Envoy Gateway; istio: objects for Istio; istio-mesh: what its mesh configuration needs")
 	f.StringVar(&o.ListenAddress, "listen-address", "127.0.0.1:8080", "where clients connect; 0.0.0.0:8080 for every address")
 	f.StringVar(&o.UsherAddress, "usher-address", "127.0.0.1:9001", "where usher serve answers: host:port, or unix:///path")
 	f.StringVar(&o.AdminAddress, "envoy-admin-address", "", "where Envoy's admin pages are; whoever reaches them can stop it (default none)")
@@ -73,20 +78,22 @@ func newEnvoy(t *terminal) *cobra.Command {
 	f.StringVar(&tls.ClientCAFile, "tls-client-ca-file", "", "certificates that client certificates are verified against; with --trusted-proxy-san, those of the proxies")
 	f.StringArrayVar(&o.TrustedProxies, "trusted-proxy-san", nil, "URI or DNS name in the certificate of a proxy in front, for policies with clientCertificate; nobody else can then connect (may be repeated)")
 	k := &o.Kubernetes
-	f.StringVar(&k.Namespace, "namespace", "", "of the gateway and its objects (default \"default\")")
+	f.StringVar(&k.Namespace, "namespace", "", "of the gateway and its objects (default \"default\", with istio \"istio-ingress\")")
 	f.StringVar(&k.Gateway, "gateway", "usher", "name of the Gateway")
 	f.StringVar(&k.GatewayClass, "gateway-class", "", "write the Gateway too, of this class (default: it is there, and holds nothing but what is guarded)")
 	f.StringVar(&k.Listener, "gateway-listener", "", "name of its listener (default https with --gateway-tls-secret, else http)")
 	f.StringVar(&k.TLSSecret, "gateway-tls-secret", "", "Secret with the certificate of its listener (default no TLS)")
 	f.StringVar(&k.ClientCASecret, "gateway-client-ca-secret", "", "Secret whose ca.crt client certificates are verified against")
-	f.StringVar(&k.BackendCAConfigMap, "backend-ca-configmap", "", "ConfigMap whose ca.crt https backends are verified against, in the namespace of each (default the system's)")
+	f.StringVar(&k.BackendCA, "backend-ca", "", "what holds the ca.crt that https backends are verified against: for envoy-gateway a ConfigMap in the namespace of each, for istio a Secret in the gateway's (default the system's)")
+	f.StringArrayVar(&k.Selector, "gateway-selector", nil, "label of the pods of Istio's gateway, name=value (default istio=ingress; may be repeated)")
+	f.BoolVar(&k.SharedGateway, "shared-gateway", false, "Istio's gateway serves other hosts too, about which nobody is asked")
 	c.RunE = func(*cobra.Command, []string) error {
 		if *config == "" {
 			return errors.New("envoy: --config is missing")
 		}
 		write, known := formats[*format]
 		if !known {
-			return fmt.Errorf("envoy: --format %q: expected bootstrap or envoy-gateway", *format)
+			return fmt.Errorf("envoy: --format %q: expected bootstrap, envoy-gateway, istio or istio-mesh", *format)
 		}
 		if err := checkFlags(f, *format); err != nil {
 			return err
