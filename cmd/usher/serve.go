@@ -119,6 +119,12 @@ func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (e
 		gate.announce(background, server.healthy)
 	}()
 
+	held := make(chan struct{})
+	go func() {
+		defer close(held)
+		holdMemory(background)
+	}()
+
 	running := 2
 	select {
 	case <-ctx.Done():
@@ -134,6 +140,7 @@ func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (e
 	stop()
 	<-watched
 	<-announced
+	<-held
 	gate.drain()
 	server.drain(o.drainDelay, o.drainTimeout)
 	admin.stop()

@@ -98,7 +98,7 @@ func (e *userinfo) read(status int, header http.Header, body []byte) (map[string
 }
 
 // refuses reports whether the answer says that the token is bad: as RFC 6750, section 3.1, has it, or as a provider words it
-// that does not follow it. docs/providers has the sources.
+// that does not follow it: docs/providers has a source for each.
 func (e *userinfo) refuses(status int, header http.Header, body []byte) bool {
 	if status != http.StatusBadRequest && status != http.StatusUnauthorized && status != http.StatusForbidden {
 		return false
