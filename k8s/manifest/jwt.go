@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -126,6 +127,20 @@ func (c *compiler) strength(o *Object, secret []byte, algorithms []string, at po
 			return
 		}
 	}
+	issuer, err := url.Parse(o.IdentityProvider.Spec.Issuer)
+	if slices.Contains(publishedSecrets, string(secret)) && (err != nil || !isLoopback(issuer.Hostname())) {
+		c.add(at, "found a secret that documentation publishes as an example", "a random one", "whoever reads it can sign tokens for anybody; only a provider on loopback may have it")
+	}
+}
+
+// publishedSecrets are long enough, and known to everybody: those that Supabase's command line and its example for self-hosting
+// set (https://supabase.com/docs/guides/self-hosting/docker), and those that the debugger of https://jwt.io signs with.
+var publishedSecrets = []string{
+	"super-secret-jwt-token-with-at-least-32-characters-long",
+	"your-super-secret-jwt-token-with-at-least-32-characters-long",
+	"a-string-secret-at-least-256-bits-long",
+	"a-valid-string-secret-that-is-at-least-384-bits-long",
+	"a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
 }
 
 // jwks checks inline keys: public ones that a token can be verified with (RFC 7517, RFC 7518 section 6, RFC 8037).
