@@ -448,8 +448,8 @@ func TestStrangersKeepANewKeyOutForAnIntervalAtMost(t *testing.T) {
 				}
 			}
 		})
-		for n := 2; n <= 5; n++ {
-			time.Sleep(30 * time.Second)
+		for n := 2; n <= 12; n++ {
+			time.Sleep(30*time.Second + time.Duration(n)*1370*time.Millisecond) // each time at another moment between two fetches
 			p.Publish(keyOf("ES256", n))
 			published, hits := time.Now(), p.Hits(tokentest.JWKS)
 			for verify(j, bearer(p.Mint())) != policy.Allow {
