@@ -178,6 +178,9 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 	}
 	why := rec.explain
 	rec.policy = p.Name
+	if p.Unavailable {
+		return fail(p, &policy.Refusal{Outcome: policy.Unavailable, Detail: "The policy of this host is not valid.", RetryAfter: 10 * time.Second, Err: errors.New("the policy's manifest never compiled")})
+	}
 	why.at(StageRoute)
 	if body, ok := p.Document(r.method, r.path); ok {
 		rec.route = "protected resource metadata"

@@ -25,6 +25,7 @@ type Policy struct {
 	Name         string
 	Providers    []string
 	Shadow       bool
+	Unavailable  bool // nothing can be decided: its manifest never compiled
 	ResourceURL  string // for challenges (RFC 9728, section 5.1)
 	ForwardToken bool
 	PublicURL    string // that clients see the policy's hosts at; empty: as Envoy sees them
@@ -211,7 +212,7 @@ func coversAny(pattern string, hosts []string) bool {
 
 func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Policy, Problems, Problems) {
 	p := &Policy{
-		Name: source.Name, Providers: source.Providers, Shadow: source.Shadow,
+		Name: source.Name, Providers: source.Providers, Shadow: source.Shadow, Unavailable: source.Unavailable,
 		ResourceURL: source.ResourceURL, ForwardToken: source.ForwardToken, TokenFrom: source.TokenFrom, document: source.Document, PublicURL: source.PublicURL, ForwardedCertificate: source.ForwardedCertificate, RevocationMayLag: source.RevocationMayLag, remove: map[string]bool{},
 	}
 	for _, h := range source.Hosts {
@@ -219,6 +220,9 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 	}
 	for _, name := range alwaysRemove {
 		p.remove[name] = true
+	}
+	if p.Unavailable {
+		return p, nil, nil
 	}
 	if name := source.TokenFrom.Header; name != "" && !p.ForwardToken {
 		p.remove[CanonicalHeader(name)] = true

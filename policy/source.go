@@ -13,6 +13,7 @@ type Source struct {
 	Hosts                []Text // exact names, "*.suffix" or "*"; none: reachable by name only
 	Providers            []string
 	Shadow               bool
+	Unavailable          bool // its manifest never compiled: whoever asks for its hosts is answered 503
 	API                  APISource
 	ResourceURL          string      // the RFC 9728 document that challenges name; may be empty
 	PublicURL            string      // scheme, host and maybe a path prefix that clients see; empty: as Envoy sees them

@@ -11,6 +11,7 @@ import (
 
 	"github.com/usher-authz/usher/extauthz/lookup"
 	"github.com/usher-authz/usher/extauthz/token"
+	"github.com/usher-authz/usher/k8s/watch"
 )
 
 // admin serves /healthz, /readyz and /metrics. It shows no token, no secret and no claim.
@@ -77,6 +78,8 @@ type readiness struct {
 	// Backends that objects are looked up at, by URL.
 	Backends  map[string]lookup.Status `json:"backends,omitempty"`
 	Manifests manifestStatus           `json:"manifests"`
+	// APIServer is there if the manifests are a cluster's.
+	APIServer *watch.Connection `json:"apiServer,omitempty"`
 }
 
 type manifestStatus struct {
@@ -91,6 +94,10 @@ type manifestStatus struct {
 func (g *gate) readiness() readiness {
 	ready, draining := g.ready(), g.draining.Load()
 	r := readiness{Ready: ready && !draining, Draining: draining}
+	if g.connection != nil {
+		c := g.connection()
+		r.APIServer = &c
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state != nil {

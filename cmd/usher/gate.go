@@ -29,6 +29,8 @@ type gate struct {
 	log     *zap.Logger
 	latency prometheus.Histogram
 
+	connection func() watch.Connection // to the API server; nil: the manifests are files
+
 	applying sync.Mutex // one change at a time
 	mu       sync.Mutex // guards what follows
 	state    *extauthz.State
@@ -67,8 +69,14 @@ func (g *gate) apply(ctx context.Context, r watch.Reading) policy.Problems {
 		prev.Stop(next)
 	}
 	g.mu.Lock()
-	g.state, g.since, g.counted, g.problems, g.failedAt = next, time.Now(), counted(r), nil, time.Time{}
+	g.state, g.since, g.counted, g.problems, g.failedAt = next, time.Now(), counted(r), r.Problems, time.Time{}
+	if len(r.Problems) > 0 {
+		g.failedAt = time.Now()
+	}
 	g.mu.Unlock()
+	for _, p := range r.Problems[:min(len(r.Problems), maxShown)] { // of a cluster, where each object stands for itself
+		g.log.Error("manifest", zap.String("problem", p.Error()), zap.String("hint", p.Hint))
+	}
 	for _, w := range r.Compiled.Snapshot.Warnings() {
 		g.log.Warn("manifest", zap.String("warning", w.Error()), zap.String("hint", w.Hint))
 	}
@@ -152,6 +160,9 @@ func (g *gate) ready() bool {
 
 func (g *gate) waitedFor() []string {
 	var out []string
+	if g.current() == nil {
+		return []string{"(no manifests yet)"}
+	}
 	for name, status := range g.current().Status() {
 		if !status.Ready {
 			out = append(out, name)

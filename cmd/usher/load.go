@@ -22,7 +22,7 @@ func build(prev *extauthz.State, r watch.Reading, configure func(*token.Config))
 	}
 	state, err := extauthz.Build(prev, r.Compiled.Snapshot, providers, r.Compiled.Backends)
 	if err != nil {
-		return nil, policy.Problems{{Pos: r.Compiled.Objects[0].Pos, Found: "found manifests that cannot be put in force: " + err.Error()}}
+		return nil, policy.Problems{{Pos: placeOf(r), Found: "found manifests that cannot be put in force: " + err.Error()}}
 	}
 	return state, nil
 }
@@ -30,4 +30,12 @@ func build(prev *extauthz.State, r watch.Reading, configure func(*token.Config))
 // counted says what a reading holds.
 func counted(r watch.Reading) string {
 	return count(len(r.Compiled.Snapshot.Policies()), "policy") + ", " + count(len(r.Compiled.Providers), "provider") + ", " + count(r.Files, "file")
+}
+
+// placeOf is where to show a problem of the whole.
+func placeOf(r watch.Reading) policy.Position {
+	if len(r.Compiled.Objects) == 0 {
+		return policy.Position{}
+	}
+	return r.Compiled.Objects[0].Pos
 }

@@ -10,13 +10,15 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-
-	"github.com/usher-authz/usher/k8s/watch"
 )
 
 // serveOptions are the flags of serve.
 type serveOptions struct {
 	config          string
+	kubernetes      bool
+	kubeconfig      string
+	namespaces      []string
+	allNamespaces   bool
 	grpcAddress     string
 	adminAddress    string
 	logLevel        string
@@ -28,7 +30,7 @@ type serveOptions struct {
 
 func newServe(t *terminal) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "serve --config PATH",
+		Use:   "serve {--config PATH | --kubernetes}",
 		Short: "Answer Envoy's checks",
 		Long: "Serve answers Envoy's ext_authz checks (gRPC, v3), with health and reflection beside. The manifests are read again when\n" +
 			"they change: what is invalid then leaves the last good ones in force, and /readyz says so.\n\n" +
@@ -38,7 +40,11 @@ func newServe(t *terminal) *cobra.Command {
 	}
 	var o serveOptions
 	f := c.Flags()
-	f.StringVar(&o.config, "config", "", "manifests: a file or a directory (required)")
+	f.StringVar(&o.config, "config", "", "manifests: a file or a directory")
+	f.BoolVar(&o.kubernetes, "kubernetes", false, "manifests: the objects of a Kubernetes API server, and their status")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "with --kubernetes: how to reach it; \"\" for the pod's own account, or $KUBECONFIG")
+	f.StringSliceVar(&o.namespaces, "namespaces", nil, "with --kubernetes: the namespaces that are watched; none for the pod's own ($POD_NAMESPACE)")
+	f.BoolVar(&o.allNamespaces, "all-namespaces", false, "with --kubernetes: watch all namespaces")
 	f.StringVar(&o.grpcAddress, "grpc-address", ":9001", "where Envoy asks: host:port, or unix:///path")
 	f.StringVar(&o.adminAddress, "admin-address", "127.0.0.1:9002", "where /healthz and /readyz are; \"\" for nowhere")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error; info holds a record of each decision")
@@ -62,8 +68,8 @@ func newServe(t *terminal) *cobra.Command {
 
 // check finds wrong usage, and makes the log.
 func (o *serveOptions) check(t *terminal) (*zap.Logger, func(), error) {
-	if o.config == "" {
-		return nil, nil, errors.New("--config is missing")
+	if err := o.checkSource(); err != nil {
+		return nil, nil, err
 	}
 	if err := checkRequestBytes(o.maxRequestBytes); err != nil {
 		return nil, nil, err
@@ -79,17 +85,11 @@ func (o *serveOptions) check(t *terminal) (*zap.Logger, func(), error) {
 
 // serve runs until ctx ends or a listener fails. It returns once everything that it started has ended.
 func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (err error) {
-	files := watch.Files{Paths: []string{o.config}, Presets: presets(), Logger: log}
-	first := files.Read()
-	if len(first.Problems) > 0 {
-		t.problems(t.err, first.Problems)
-		return &exitError{code: exitInvalid}
-	}
 	gate := newGate(log, int(o.maxRequestBytes))
 	defer gate.close()
-	if problems := gate.apply(ctx, first); len(problems) > 0 {
-		t.problems(t.err, problems)
-		return &exitError{code: exitInvalid}
+	watchManifests, err := o.source(ctx, t, log, gate)
+	if err != nil {
+		return err
 	}
 	checks, err := listen(ctx, o.grpcAddress)
 	if err != nil {
@@ -105,13 +105,13 @@ func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (e
 	ended := make(chan error, 2)
 	go func() { ended <- server.serve(checks) }()
 	go func() { ended <- admin.serve() }()
-	log.Info("serving", zap.Stringer("grpc", checks.Addr()), zap.String("admin", admin.address()), zap.String("config", o.config), zap.String("version", readVersion().Version))
+	log.Info("serving", zap.Stringer("grpc", checks.Addr()), zap.String("admin", admin.address()), zap.String("config", o.config), zap.Bool("kubernetes", o.kubernetes), zap.String("version", readVersion().Version))
 
 	background, stop := context.WithCancel(ctx)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		files.Watch(background, first, func(r watch.Reading) { gate.apply(background, r) })
+		watchManifests(background)
 	}()
 	announced := make(chan struct{})
 	go func() {

@@ -103,6 +103,7 @@ func (c *compiler) claim(t policy.Text, o *Object) bool {
 	case first.owner == o:
 		c.add(t.Pos, fmt.Sprintf("found host %q twice", t.Text), "each once", "")
 	default:
+		c.conflicts[o.Pos.File] = true
 		c.add(t.Pos, fmt.Sprintf("found host %q, which the policy at %s guards already", t.Text, first.at), "each host in one Enforce policy", "join the policies, or make one mode: Shadow")
 	}
 	return false
@@ -125,9 +126,13 @@ func (c *compiler) providers(o *Object) []string {
 			continue
 		}
 		seen[name] = true
-		p := c.byName[key{v1alpha1.KindIdentityProvider, o.Namespace, name}]
+		p := c.named(o, name)
 		if p == nil {
 			c.unknownProvider(o, name, at)
+			continue
+		}
+		if slices.Contains(out, c.name(p)) {
+			c.add(at, fmt.Sprintf("found provider %q twice", name), "each once", "")
 			continue
 		}
 		out = append(out, c.name(p))
@@ -153,7 +158,7 @@ func (c *compiler) providers(o *Object) []string {
 func (c *compiler) namesakes(o *Object) policy.Problems {
 	var first *v1alpha1.IdentityProviderSpec
 	for i, name := range o.AuthPolicy.Spec.Providers {
-		p := c.byName[key{v1alpha1.KindIdentityProvider, o.Namespace, name}]
+		p := c.named(o, name)
 		if p == nil || strings.ContainsAny(p.IdentityProvider.Spec.Identity.Identity, `"'`) {
 			continue
 		}
@@ -170,9 +175,30 @@ func (c *compiler) namesakes(o *Object) policy.Problems {
 	return nil
 }
 
+// named finds the provider of a policy: one of its own namespace, or NAMESPACE/NAME of another that allows it. Whoever may
+// not use one learns nothing of it.
+func (c *compiler) named(o *Object, name string) *Object {
+	namespace, short := o.Namespace, name
+	if other, rest, ok := strings.Cut(name, "/"); ok {
+		namespace, short = other, rest
+	}
+	p := c.byName[key{v1alpha1.KindIdentityProvider, namespace, short}]
+	if p == nil || namespace == o.Namespace {
+		return p
+	}
+	if !slices.ContainsFunc(p.IdentityProvider.Spec.AllowedNamespaces, func(n string) bool { return n == "*" || n == o.Namespace }) {
+		return nil
+	}
+	return p
+}
+
 func (c *compiler) unknownProvider(o *Object, name string, at policy.Position) {
 	if c.unread {
 		return // it may be the object that could not be read
+	}
+	if strings.Contains(name, "/") {
+		c.add(at, fmt.Sprintf("found provider %q", name), "a provider that exists and allows this namespace", "its spec.allowedNamespaces must have "+fmt.Sprintf("%q", o.Namespace))
+		return
 	}
 	known := c.names(v1alpha1.KindIdentityProvider, o.Namespace)
 	hint := didYouMean(name, known)

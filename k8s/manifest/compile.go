@@ -22,9 +22,13 @@ func (prev *Compiled) Next(objects []Object, presets map[string]policy.Preset) (
 	if len(objects) == 0 {
 		return nil, policy.Problems{{Found: "found no manifests", Want: oneOf(kinds())}}
 	}
-	given := objects
+	return prev.next(newCompiler(presets), objects)
+}
+
+func (prev *Compiled) next(c *compiler, given []Object) (*Compiled, policy.Problems) {
 	objects, problems := fillPresets(given)
-	c := newCompiler(objects, presets)
+	c.index(objects)
+	presets := c.presets
 	c.problems = append(c.problems, problems...)
 	out := &Compiled{Providers: map[string]token.Config{}, Backends: map[string]lookup.Config{}, Objects: given}
 	for i := range objects {
@@ -36,6 +40,10 @@ func (prev *Compiled) Next(objects []Object, presets map[string]policy.Preset) (
 	for i := range objects {
 		o := &objects[i]
 		if o.AuthPolicy == nil || c.byName[c.key(o)] != o {
+			continue
+		}
+		if o.standIn {
+			set.Policies = append(set.Policies, c.unavailable(o))
 			continue
 		}
 		if source, ok := c.policy(o); ok {
@@ -72,6 +80,7 @@ type compiler struct {
 	broken    bool                    // an object has a problem that Parse reported
 	unread    bool                    // an object could not be read so far that its kind and name are known
 	hosts     map[string]claimant     // of Enforce policies
+	conflicts map[string]bool         // files of policies that want a host of another's
 	published map[string]publishedKey // of assertions, by kid
 	problems  policy.Problems
 }
@@ -84,8 +93,12 @@ type claimant struct {
 
 type key struct{ kind, namespace, name string }
 
-func newCompiler(objects []Object, presets map[string]policy.Preset) *compiler {
-	c := &compiler{presets: presets, byName: map[key]*Object{}, hosts: map[string]claimant{}, published: map[string]publishedKey{}}
+func newCompiler(presets map[string]policy.Preset) *compiler {
+	return &compiler{presets: presets, byName: map[key]*Object{}, hosts: map[string]claimant{}, conflicts: map[string]bool{}, published: map[string]publishedKey{}}
+}
+
+// index finds the objects by their names.
+func (c *compiler) index(objects []Object) {
 	namespaces := map[string]bool{}
 	for i := range objects {
 		o := &objects[i]
@@ -104,8 +117,7 @@ func newCompiler(objects []Object, presets map[string]policy.Preset) *compiler {
 		}
 		c.byName[c.key(o)] = o
 	}
-	c.qualified = len(namespaces) > 1
-	return c
+	c.qualified = c.qualified || len(namespaces) > 1
 }
 
 func (c *compiler) key(o *Object) key { return key{o.Kind, o.Namespace, o.Name} }

@@ -25,6 +25,8 @@ type Object struct {
 
 	tree   policy.Tree // the document, with the place of everything
 	broken bool        // Parse reported a problem in it
+	// standIn is an AuthPolicy that never compiled: its hosts are answered 503.
+	standIn bool
 }
 
 // Compiled is all that a server needs to know, from manifests without a problem.

@@ -48,7 +48,8 @@ type AuthPolicySpec struct {
 	// Hosts it guards: a name, "*.suffix" (one or more labels before the suffix) or "*". A policy without hosts is
 	// reached only by name, from Envoy's context_extensions.
 	Hosts []string `json:"hosts,omitempty"`
-	// Providers are the names of the IdentityProviders whose tokens are accepted.
+	// Providers are the names of the IdentityProviders whose tokens are accepted; NAMESPACE/NAME for one of another namespace
+	// that allows it.
 	Providers []string `json:"providers"`
 	// Mode is Enforce (the default) or Shadow.
 	Mode Mode `json:"mode,omitempty"`

@@ -71,6 +71,9 @@ type IdentityProviderSpec struct {
 	ProofOfPossession *ProofOfPossession `json:"proofOfPossession,omitempty"`
 	// Revocation keeps a list of what was revoked before it expired.
 	Revocation *Revocation `json:"revocation,omitempty"`
+	// AllowedNamespaces are other namespaces whose AuthPolicies may use this provider, as NAMESPACE/NAME; "*" is all of them.
+	// Default: none.
+	AllowedNamespaces []string `json:"allowedNamespaces,omitempty"`
 	// AllowHTTP lets Usher ask the provider over plain http, for a provider on loopback. Default false.
 	AllowHTTP bool `json:"allowHTTP,omitempty"`
 	// CARef names a Secret with the PEM certificates that the provider's servers are trusted by, instead of the usual

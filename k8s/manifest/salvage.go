@@ -1,0 +1,206 @@
+package manifest
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/usher-authz/usher/k8s/api/v1alpha1"
+	"github.com/usher-authz/usher/policy"
+)
+
+// Verdict is what became of one object, beside what [Parse] said of it.
+type Verdict struct {
+	// Problems of the object as it stands; none: it is in force.
+	Problems policy.Problems
+	// Conflicted says that it wants a host that an older policy guards.
+	Conflicted bool
+	// LastGood says that an earlier version of it is in force instead.
+	LastGood bool
+}
+
+// Keeper compiles objects that come and go one by one, as in a cluster, and takes none down for another's problems: in the
+// place of one that does not compile stands its last good version, with the Secrets that it had, or, for a policy without
+// one, a refusal of whoever asks for its hosts. It is not safe for concurrent use.
+type Keeper struct {
+	presets map[string]policy.Preset
+	prev    *Compiled
+	good    map[string]Object // by file
+}
+
+// NewKeeper returns one that knows no last good version of anything.
+func NewKeeper(presets map[string]policy.Preset) *Keeper {
+	return &Keeper{presets: presets, good: map[string]Object{}}
+}
+
+// Compile compiles the objects, which come in order of age, as of two policies with one host the first keeps it. Each has a
+// file of its own, which names its verdict. All names carry their namespace. Compiled is never nil.
+func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
+	verdicts := map[string]Verdict{}
+	for i := range objects {
+		verdicts[objects[i].Pos.File] = Verdict{}
+	}
+	current := slices.Clone(objects)
+	for len(current) > 0 {
+		c := newCompiler(k.presets)
+		c.qualified = true
+		compiled, problems := k.prev.next(c, current)
+		if compiled != nil {
+			k.keep(compiled, verdicts)
+			return compiled, verdicts
+		}
+		bad := map[string]policy.Problems{}
+		for _, p := range problems {
+			bad[p.Pos.File] = append(bad[p.Pos.File], p)
+		}
+		for i := range current {
+			if o := &current[i]; o.broken || o.Kind == "" || o.Name == "" {
+				bad[o.Pos.File] = append(policy.Problems{}, bad[o.Pos.File]...) // Parse said why
+			}
+		}
+		next, changed := k.replace(current, bad, c.conflicts, verdicts)
+		if !changed {
+			// A problem that no object has: what is in force stays.
+			for file, v := range verdicts {
+				v.Problems = append(v.Problems, problems...)
+				verdicts[file] = v
+			}
+			if k.prev != nil {
+				return k.prev, verdicts
+			}
+			next = nil
+		}
+		current = next
+	}
+	k.prev = k.empty()
+	return k.prev, verdicts
+}
+
+// replace puts something else in the place of each bad object; changed is false if there is none.
+func (k *Keeper) replace(current []Object, bad map[string]policy.Problems, conflicts map[string]bool, verdicts map[string]Verdict) (next []Object, changed bool) {
+	secrets := map[string]Object{}
+	for _, o := range current {
+		file := o.Pos.File
+		problems, isBad := bad[file]
+		if !isBad {
+			next = append(next, o)
+			continue
+		}
+		changed = true
+		v := verdicts[file]
+		if !v.LastGood { // else these are problems of the version before
+			v.Problems, v.Conflicted = append(v.Problems, problems...), v.Conflicted || conflicts[file]
+		}
+		last, known := k.good[file]
+		switch {
+		case known && !v.LastGood && !o.standIn && o.Secret == nil:
+			v.LastGood = true
+			next = append(next, last)
+			for _, name := range last.SecretRefs() {
+				file := SecretFile(last.Namespace, name)
+				if s, ok := k.good[file]; ok {
+					secrets[file] = s
+				}
+			}
+		case o.AuthPolicy != nil && !o.standIn:
+			v.LastGood = false
+			o.standIn, o.broken = true, false
+			next = append(next, o)
+		default:
+			v.LastGood = false
+		}
+		verdicts[file] = v
+	}
+	// The last good version needs the Secrets that it had.
+	next = slices.DeleteFunc(next, func(o Object) bool {
+		_, replaced := secrets[o.Pos.File]
+		return replaced
+	})
+	for _, file := range sorted(secrets) {
+		next = append(next, secrets[file])
+	}
+	return next, changed
+}
+
+// keep notes what is good now, and forgets what is gone.
+func (k *Keeper) keep(compiled *Compiled, verdicts map[string]Verdict) {
+	good := map[string]Object{}
+	for _, o := range compiled.Objects {
+		if !o.standIn {
+			good[o.Pos.File] = o
+		}
+	}
+	// What is deleted is no longer good; a Secret stays for as long as somebody has it.
+	for file, o := range good {
+		if _, exists := verdicts[file]; !exists && o.Secret == nil {
+			delete(good, file)
+		}
+	}
+	k.good, k.prev = good, compiled
+}
+
+// SecretFile is what the Secret of that name is called in positions.
+func SecretFile(namespace, name string) string {
+	return v1alpha1.KindSecret + " " + namespace + "/" + name
+}
+
+// empty is what is in force where nothing is: every host is answered 404.
+func (k *Keeper) empty() *Compiled {
+	out := &Compiled{}
+	out.Snapshot, _ = policy.New(policy.Set{}, k.presets) // there is nothing in it that could be wrong
+	return out
+}
+
+// unavailable is what stands for a policy that never compiled: its hosts, as far as they can be read and are nobody else's.
+func (c *compiler) unavailable(o *Object) policy.Source {
+	s := policy.Source{Name: c.name(o), Pos: o.at("metadata", "name"), Unavailable: true, Shadow: o.AuthPolicy.Spec.Mode == v1alpha1.Shadow}
+	for i := range o.AuthPolicy.Spec.Hosts {
+		h := o.text("spec", "hosts", i)
+		host := strings.ToLower(h.Text)
+		if host != "*" && !isHost(strings.TrimPrefix(host, "*.")) {
+			continue
+		}
+		if _, taken := c.hosts[host]; taken && !s.Shadow {
+			continue
+		}
+		if !s.Shadow {
+			c.hosts[host] = claimant{o, h.Pos}
+		}
+		s.Hosts = append(s.Hosts, h)
+	}
+	return s
+}
+
+// SecretRefs returns the Secrets that an object refers to, by name, in its own namespace.
+func (o *Object) SecretRefs() []string {
+	found := map[string]bool{}
+	var walk func(t policy.Tree)
+	walk = func(t policy.Tree) {
+		for _, m := range t.Members {
+			name := m.Name.Text
+			if strings.HasSuffix(name, "Ref") {
+				if v, ok := member(m.Value, "name"); ok {
+					if s, ok := v.Value.Scalar.(string); ok && s != "" {
+						found[s] = true
+					}
+				}
+			}
+			if strings.HasSuffix(name, "Refs") {
+				for _, item := range m.Value.Items {
+					if v, ok := member(item, "name"); ok {
+						if s, ok := v.Value.Scalar.(string); ok && s != "" {
+							found[s] = true
+						}
+					}
+				}
+			}
+			walk(m.Value)
+		}
+		for _, item := range t.Items {
+			walk(item)
+		}
+	}
+	if o.Kind == v1alpha1.KindIdentityProvider || o.Kind == v1alpha1.KindAuthPolicy {
+		walk(o.tree)
+	}
+	return sorted(found)
+}
