@@ -99,14 +99,14 @@ func (j *JWT) Verify(ctx context.Context, c Credential) (*policy.Identity, error
 // verify verifies a token that was taken apart already, unless t is nil.
 func (j *JWT) verify(ctx context.Context, c *Credential, d *digest, t *compact) (*policy.Identity, error) {
 	v, ok := j.cached(d)
-	if j.keys.late(j.now()) {
+	now := j.now()
+	if j.keys.late(now) {
 		// Keys may be waited for more than once on the way, and all of it must take no longer than once: Envoy gives up.
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, askWait)
 		defer cancel()
 	}
 	if ok {
-		now := j.now()
 		set, err := j.keys.current(ctx, now)
 		if err != nil {
 			return nil, unavailable(j.name, err)
