@@ -15,16 +15,26 @@ import (
 // ErrNoLogout says that a provider does not exist or takes no logout tokens here.
 var ErrNoLogout = errors.New("no provider of that name takes logout tokens")
 
-// revocations makes the list that a provider asks for; nil if it asks for none.
-func revocations(c token.Config) (*revocation.List, error) {
+// revocations makes the list that a provider asks for; nil if it asks for none. It knows what the provider's list of the
+// State before knew, whatever the provider was called.
+func revocations(prev *State, c token.Config) (*revocation.List, error) {
 	r := c.Revocation
 	if r == nil {
 		return nil, nil
 	}
-	return revocation.New(revocation.Config{
+	list, err := revocation.New(revocation.Config{
 		Provider: c.Name, Issuer: c.Issuer, URL: r.URL, Username: r.Username, Password: r.Password, CA: r.CA,
 		Prefix: r.Prefix, Logger: c.Logger,
 	})
+	if err != nil || prev == nil {
+		return list, err
+	}
+	for _, old := range prev.providers {
+		if old.revoked != nil && (old.name == c.Name || old.logout.URL == r.URL) {
+			list.Inherit(old.revoked)
+		}
+	}
+	return list, nil
 }
 
 // run runs the verifier, and its list beside it.

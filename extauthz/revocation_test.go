@@ -77,6 +77,53 @@ func TestAListThatCannotBeReadIsWhatThePolicySays(t *testing.T) {
 	expect("none.test", 200) // another provider's user of that name
 }
 
+// TestAChangedProviderForgetsNothing: what a process knows of a list outlives a change of the manifests, though the list's
+// server may be gone, or have lost it.
+func TestAChangedProviderForgetsNothing(t *testing.T) {
+	s, state, m := revokingServer(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_ = state.providers["listed"].revoked.Revoke(ctx, revocation.SUB, "alice", time.Now(), time.Hour)
+	mapping, err := policy.NewMapping(policy.MappingSource{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := m.mint(t, nil)
+	for _, c := range []struct {
+		name, url, prefix string
+		want              int
+	}{
+		{"another_password", "redis://127.0.0.1:1", "", 401},
+		{"another_server", "redis://127.0.0.1:2", "", 401},
+		{"another_list", "redis://127.0.0.1:1", "other:", 200},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config := token.Config{Name: "listed", Issuer: testIssuer, Audiences: []string{"langgraph"}, JWKS: m.jwks(t), Identity: mapping, Fingerprint: rand.Text()}
+			plain := config
+			plain.Name, plain.Fingerprint = "plain", rand.Text()
+			config.Revocation = &token.Revocation{URL: c.url, Prefix: c.prefix, Password: "new"}
+			next, err := Build(state, state.Policies, map[string]token.Config{"listed": config, "plain": plain}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Swap(next)
+			if got := statusOf(do(t, s, askAt("allow.test", good))); got != c.want {
+				t.Errorf("got %d, want %d", got, c.want)
+			}
+		})
+	}
+	t.Run("another_name", func(t *testing.T) {
+		config := token.Config{Name: "renamed", Issuer: testIssuer, Revocation: &token.Revocation{URL: "redis://127.0.0.1:1"}}
+		list, err := revocations(state, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := list.Status().Entries; n != 1 {
+			t.Errorf("%d entries, want 1", n)
+		}
+	})
+}
+
 func TestRevocationCostsNothingWhereThereIsNone(t *testing.T) {
 	_, state, _ := revokingServer(t)
 	for p, g := range state.guards {

@@ -82,7 +82,7 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 			if err != nil {
 				return nil, err
 			}
-			list, err := revocations(config)
+			list, err := revocations(prev, config)
 			if err != nil {
 				return nil, err
 			}

@@ -6,6 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/usher-authz/usher/extauthz/revocation"
 )
 
 // metrics gives Prometheus what the gate counts anyway: a scrape reads it, a check pays nothing for it but its place in the
@@ -27,6 +29,9 @@ var (
 	describeAsked    = describe("provider_requests_total", "Requests about opaque tokens, by result: answered, failed.", "provider", "result")
 	describeAskedHit = describe("provider_hits_total", "Opaque tokens that were answered from memory.", "provider")
 	describeBroken   = describe("provider_breaker_openings_total", "How often the provider was left alone for a moment.", "provider")
+
+	describeListed  = describe("revocation_connected", "1 if the provider's list of revoked tokens is read and followed.", "provider")
+	describeEntries = describe("revocation_entries", "Entries that are held of the provider's list of revoked tokens.", "provider")
 
 	describeLookups      = describe("lookup_requests_total", "Look-ups at the backend, by result: answered, failed.", "backend", "result")
 	describeLookupHits   = describe("lookup_hits_total", "Look-ups that were answered from memory.", "backend")
@@ -92,6 +97,10 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 			counter(describeAsked, uint64(a.Failures), name, "failed")
 			counter(describeAskedHit, uint64(a.Hits), name)
 			counter(describeBroken, uint64(a.Openings), name)
+		}
+		if l, ok := s.Revocation.(revocation.Status); ok {
+			gauge(describeListed, truth(l.Connected), name)
+			gauge(describeEntries, float64(l.Entries), name)
 		}
 	}
 	for url, b := range r.Backends {

@@ -235,7 +235,8 @@ func TestWhatIsOnTheListBeforeUsherStartsIsRefusedFromTheFirstRequestOn(t *testi
 	for _, change := range []tokentest.Claims{{"jti": "0"}, {"jti": "1999"}, {"jti": "a-hash"}, {"jti": "endless"}, {"sub": "huge"}} {
 		r.become(ctx, t, 10*time.Second, http.StatusUnauthorized, denyHost, r.idp.Mint(change), http.StatusServiceUnavailable)
 	}
-	r.want(ctx, t, http.StatusOK, denyHost, r.idp.Mint())
+	r.become(ctx, t, 10*time.Second, http.StatusOK, denyHost, r.idp.Mint(), http.StatusServiceUnavailable)
+	r.connected(ctx, t)
 	if s, _ := r.status(ctx, t); s.Entries != 2003 {
 		t.Errorf("the list is %+v", s)
 	}
@@ -243,6 +244,11 @@ func TestWhatIsOnTheListBeforeUsherStartsIsRefusedFromTheFirstRequestOn(t *testi
 	page, err := askAt(ctx, oauthClient, r.usher.UsherAdmin, "/metrics", "", nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, line := range []string{`usher_revocation_connected{provider="idp"} 1`, `usher_revocation_entries{provider="idp"} 2003`} {
+		if !strings.Contains(page.body, "\n"+line+"\n") {
+			t.Errorf("/metrics lacks %s", line)
+		}
 	}
 	_, line, _ := strings.Cut(page.body, "\ngo_memstats_heap_sys_bytes ")
 	line, _, _ = strings.Cut(line, "\n")

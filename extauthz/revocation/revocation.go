@@ -114,6 +114,21 @@ func New(c Config) (*List, error) {
 	return l, nil
 }
 
+// Inherit takes over what another list of the same issuer and prefix knows, so that a change of the configuration forgets no
+// revocation. Before its own first reading, the list is then as good as the other was at its server's last sign of life, if it
+// is the same server. Both may run for a while. It must be called before l is used.
+func (l *List) Inherit(other *List) {
+	if other.base != l.base {
+		return
+	}
+	l.table = other.table
+	if other.config.URL == l.config.URL {
+		l.made = other.made
+		l.alive.Store(other.alive.Load())
+		l.scanned.Store(other.scanned.Load())
+	}
+}
+
 func (l *List) dial(ctx context.Context) (redis.Conn, error) {
 	return redis.DialContext(ctx, "tcp", l.address, l.options...)
 }
