@@ -73,7 +73,12 @@ func TestEnvoyGatewayForwardsNothingUneditedWithoutTheEditFilter(t *testing.T) {
 	if i < 0 || j < i {
 		t.Fatal("no EnvoyExtensionPolicy")
 	}
-	g := gateway(t, "gateway-unedited", all[:i]+all[j:])
+	parked(t, gateway(t, "gateway-unedited", all[:i]+all[j:]))
+}
+
+// parked shows that what must be edited ends at the gate.
+func parked(t *testing.T, g *gate) {
+	t.Helper()
 	g.want(t, 403, call{method: "POST", path: "/threads", token: alice, body: `{"metadata": {"owner": "bob"}}`})
 	g.want(t, 403, call{method: "POST", path: "/threads/search", token: alice, body: `{}`})
 	if seen := backend.take(); len(seen) > 0 {
