@@ -11,7 +11,7 @@ import (
 // noBody reports whether no decision of the policy can depend on a body, so that Envoy need not hold one back. Where it
 // errs it errs towards reading: without the body Usher refuses a request that it is needed for.
 func noBody(spec *v1alpha1.AuthPolicySpec) bool {
-	if spec.API.Preset != "" {
+	if spec.API.Preset != "" || spec.API.OpenAPI != nil { // what a document asks for is not known here
 		return false
 	}
 	if slices.ContainsFunc(spec.API.Routes, func(r v1alpha1.Route) bool {

@@ -306,7 +306,7 @@ func (c *compiler) compileAPI(p *Policy, source APISource, headers []HeaderSourc
 	case source.Preset.Text != "" && len(source.Routes) > 0:
 		problems = append(problems, Problem{Pos: source.Pos, Found: "both preset and routes", Want: "one of them", Hint: "api.public adds public routes to a preset"})
 	case source.Preset.Text == "" && len(source.Routes) == 0:
-		problems = append(problems, Problem{Pos: source.Pos, Found: "no routes", Want: "api.preset or api.routes"})
+		problems = append(problems, Problem{Pos: source.Pos, Found: "no routes", Want: "api.preset, api.routes or api.openapi"})
 	}
 	if source.Preset.Text != "" {
 		preset, ok := presets[source.Preset.Text]

@@ -23,6 +23,9 @@ func (c *compiler) api(o *Object) policy.APISource {
 	for i := range spec.Routes {
 		out.Routes = append(out.Routes, c.route(o, "spec", "api", "routes", i)...)
 	}
+	if spec.OpenAPI != nil {
+		out.Routes = append(out.Routes, c.openAPI(o)...)
+	}
 	return out
 }
 

@@ -27,7 +27,10 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 			s.Hosts = append(s.Hosts, h)
 		}
 	}
-	s.Providers, s.Warnings = c.providers(o), c.namesakes(o)
+	before := len(c.problems)
+	s.API = c.api(o)
+	noRoutes := spec.API.OpenAPI != nil && len(s.API.Routes) == 0 && len(c.problems) > before // and why was said
+	s.Providers, s.Warnings = c.providers(o, s.API), c.namesakes(o)
 	if spec.ResourceMetadata != "" {
 		// RFC 9728, section 3.
 		c.url(o.text("spec", "resourceMetadata"), urlRule{what: "a metadata URL", path: true, query: true, example: "https://agents.example.com/.well-known/oauth-protected-resource"})
@@ -48,19 +51,18 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 	if spec.TokenFrom != nil {
 		s.TokenFrom = c.tokenFrom(o)
 	}
-	s.API = c.api(o)
 	if options, given := o.find("spec", "api", "langgraph"); given && s.API.Options == nil && !o.broken {
 		c.add(options.Pos, "found options of preset langgraph without that preset", "preset: langgraph", "")
 	}
 	s.Variables, s.Conditions = c.variables(o)
-	s.Rules = c.rules(o)
+	s.Rules = c.rules(o, s.API)
 	s.IdentityHeaders = c.identityHeaders(o)
 	s.Assertion = c.assertion(o)
 	if spec.CORS != nil {
 		c.cors(o)
 	}
 	// A field that could not be read may be the reason why there are no routes.
-	return s, !o.broken || s.API.Preset.Text != "" || len(s.API.Routes) > 0
+	return s, !(o.broken || noRoutes) || s.API.Preset.Text != "" || len(s.API.Routes) > 0
 }
 
 // host checks the name of a host.
@@ -111,7 +113,7 @@ func (c *compiler) claim(t policy.Text, o *Object) bool {
 
 // providers resolves the names within the policy's namespace. Two of one issuer are refused, as which of them verifies a
 // token would be chance; but one may take its JWTs and the other its opaque tokens.
-func (c *compiler) providers(o *Object) []string {
+func (c *compiler) providers(o *Object, api policy.APISource) []string {
 	spec := &o.AuthPolicy.Spec
 	var out []string
 	issuers := map[[2]string]policy.Position{}
@@ -146,7 +148,7 @@ func (c *compiler) providers(o *Object) []string {
 		}
 		issuers[[2]string{issuer, kind}] = at
 	}
-	if len(spec.Providers) == 0 && !allPublic(&spec.API) {
+	if len(spec.Providers) == 0 && !allPublic(api) && (spec.API.OpenAPI == nil || len(api.Routes) > 0) {
 		c.missing(o, "the names of the IdentityProviders whose tokens are accepted", "spec", "providers")
 	}
 	return out
@@ -208,15 +210,15 @@ func (c *compiler) unknownProvider(o *Object, name string, at policy.Position) {
 	c.add(at, fmt.Sprintf("found unknown provider %q", name), oneOf(known), hint)
 }
 
-func allPublic(api *v1alpha1.API) bool {
-	return api.Preset == "" && len(api.Routes) > 0 && !slices.ContainsFunc(api.Routes, func(r v1alpha1.Route) bool { return !r.Public })
+func allPublic(api policy.APISource) bool {
+	return api.Preset.Text == "" && len(api.Routes) > 0 && !slices.ContainsFunc(api.Routes, func(r policy.RouteSource) bool { return !r.Public })
 }
 
 // rules converts the rules; the policy package checks what they say.
-func (c *compiler) rules(o *Object) []policy.RuleSource {
+func (c *compiler) rules(o *Object, api policy.APISource) []policy.RuleSource {
 	var out []policy.RuleSource
 	spec := &o.AuthPolicy.Spec
-	backend := spec.Backend != nil || len(c.presets[spec.API.Preset].Events) == 0 && !slices.ContainsFunc(spec.API.Routes, func(r v1alpha1.Route) bool { return r.Object != nil })
+	backend := spec.Backend != nil || len(c.presets[spec.API.Preset].Events) == 0 && !slices.ContainsFunc(api.Routes, func(r policy.RouteSource) bool { return r.Object != nil })
 	for i, rule := range spec.Rules {
 		r := policy.RuleSource{Pos: o.at("spec", "rules", i), On: o.text("spec", "rules", i, "on")}
 		if rule.On == "" {

@@ -108,11 +108,15 @@ func (c *compiler) index(objects []Object) {
 			c.broken = true
 			continue
 		}
-		if o.Secret == nil && o.PolicyTest == nil {
+		if o.IdentityProvider != nil || o.AuthPolicy != nil {
 			namespaces[o.Namespace] = true
 		}
 		if first := c.byName[c.key(o)]; first != nil {
-			c.add(o.at("metadata", "name"), fmt.Sprintf("found a second %s %q", o.Kind, o.Name), "each name once", "the first one is at "+first.at("metadata", "name").String())
+			at := o.at("metadata", "name")
+			if o.Kind == kindOpenAPI {
+				at = o.Pos
+			}
+			c.add(at, fmt.Sprintf("found a second %s %q", o.Kind, o.Name), "each name once", "the first one is at "+first.at("metadata", "name").String())
 			continue
 		}
 		c.byName[c.key(o)] = o

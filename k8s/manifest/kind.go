@@ -16,6 +16,7 @@ func versions() map[string]string {
 		v1alpha1.KindAuthPolicy:       v1alpha1.GroupVersion,
 		v1alpha1.KindPolicyTest:       v1alpha1.GroupVersion,
 		v1alpha1.KindSecret:           "v1",
+		v1alpha1.KindConfigMap:        "v1",
 	}
 }
 
@@ -60,6 +61,9 @@ func newObject(t policy.Tree) (Object, policy.Problems) {
 	case v1alpha1.KindSecret:
 		o.Secret = &v1alpha1.Secret{}
 		into = o.Secret
+	case v1alpha1.KindConfigMap:
+		o.ConfigMap = &v1alpha1.ConfigMap{}
+		into = o.ConfigMap
 	}
 	// The head is decoded with the rest; a head of another kind was reported above, and Sort drops the repeat.
 	d.decode(t, reflect.ValueOf(into))

@@ -11,8 +11,9 @@ import (
 	"github.com/usher-authz/usher/policy/policytest"
 )
 
-// Object is one document of a manifest. Just one of IdentityProvider, AuthPolicy, PolicyTest and Secret is set, as Kind says; all
-// are nil, and Kind may be empty, where the document could not be read. An Object is not changed once it is made.
+// Object is one document of a manifest. Just one of IdentityProvider, AuthPolicy, PolicyTest, Secret and ConfigMap is set, as
+// Kind says; all are nil where the document could not be read, when Kind may be empty, and for an OpenAPI document, whose Kind is
+// "OpenAPI" and whose Name is that of its file. An Object is not changed once it is made.
 type Object struct {
 	Pos             policy.Position // where the document begins
 	Kind            string
@@ -22,11 +23,13 @@ type Object struct {
 	AuthPolicy       *v1alpha1.AuthPolicy
 	PolicyTest       *v1alpha1.PolicyTest
 	Secret           *v1alpha1.Secret
+	ConfigMap        *v1alpha1.ConfigMap
 
 	tree   policy.Tree // the document, with the place of everything
 	broken bool        // Parse reported a problem in it
 	// standIn is an AuthPolicy that never compiled: its hosts are answered 503.
 	standIn bool
+	texts   map[string]inner // of a ConfigMap
 }
 
 // Compiled is all that a server needs to know, from manifests without a problem.

@@ -51,9 +51,17 @@ func parseChunk(src *source, c chunk) (objects []Object, problems policy.Problem
 			continue
 		}
 		b := builder{source: src, first: c.first, secret: secret}
+		if isOpenAPI(document.Content[0]) {
+			o, ps := b.openAPI(document.Content[0])
+			objects, problems = append(objects, o), append(problems, ps...)
+			continue
+		}
 		tree := b.tree(document.Content[0], "", 0)
 		o, ps := newObject(tree)
 		o.broken = len(b.problems)+len(ps) > 0
+		if o.ConfigMap != nil {
+			o.texts = innerTexts(src, c, document.Content[0])
+		}
 		objects, problems = append(objects, o), append(append(problems, b.problems...), ps...)
 	}
 }

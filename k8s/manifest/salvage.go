@@ -177,7 +177,7 @@ func (o *Object) SecretRefs() []string {
 	walk = func(t policy.Tree) {
 		for _, m := range t.Members {
 			name := m.Name.Text
-			if strings.HasSuffix(name, "Ref") {
+			if strings.HasSuffix(name, "Ref") && name != "configMapRef" {
 				if v, ok := member(m.Value, "name"); ok {
 					if s, ok := v.Value.Scalar.(string); ok && s != "" {
 						found[s] = true

@@ -20,6 +20,7 @@ const maxDepth = 64
 type builder struct {
 	source   *source
 	first    int // lines before the document
+	indent   int // characters before each line
 	secret   bool
 	problems policy.Problems
 }
@@ -32,7 +33,7 @@ func (b *builder) add(pos policy.Position, found, want, hint string) {
 // that an offset into the text can be added to the column.
 func (b *builder) position(n *yaml.Node, path string) policy.Position {
 	line := b.first + n.Line
-	pos := b.source.position(line, n.Column, b.secret)
+	pos := b.source.position(line, n.Column+b.indent, b.secret)
 	pos.Path = path
 	if n.Kind != yaml.ScalarNode || pos.Column == 0 {
 		return pos

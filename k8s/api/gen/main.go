@@ -40,8 +40,8 @@ func run() error {
 		return err
 	}
 	for _, file := range files {
-		// Secret is Kubernetes' own, and a PolicyTest is for usher test.
-		if strings.Contains(file, "_secrets") || strings.Contains(file, "_policytests") {
+		// Secret and ConfigMap are Kubernetes' own, and a PolicyTest is for usher test.
+		if strings.Contains(file, "_secrets") || strings.Contains(file, "_configmaps") || strings.Contains(file, "_policytests") {
 			if err := os.Remove(file); err != nil {
 				return err
 			}

@@ -94,7 +94,7 @@ type AuthPolicySpec struct {
 	CORS *CORS `json:"cors,omitempty"`
 }
 
-// API is a preset or a list of routes, not both.
+// API is a preset, or routes: a list of them, those of an OpenAPI document, or both.
 type API struct {
 	// Preset is a known API: langgraph.
 	Preset string `json:"preset,omitempty"`
@@ -104,6 +104,8 @@ type API struct {
 	Public []PublicRoute `json:"public,omitempty"`
 	// Routes of any other API. A request that no route matches is answered 404.
 	Routes []Route `json:"routes,omitempty"`
+	// OpenAPI is a document whose operations are routes, beside those in routes.
+	OpenAPI *OpenAPI `json:"openapi,omitempty"`
 }
 
 // PublicRoute needs no token and carries no identity.

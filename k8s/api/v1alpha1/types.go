@@ -5,13 +5,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// Group and version of Usher's kinds, and the names of all kinds of this package; Secret is Kubernetes' own, apiVersion v1.
+// Group and version of Usher's kinds, and the names of all kinds of this package; Secret and ConfigMap are Kubernetes' own, apiVersion v1.
 const (
 	GroupVersion         = "usher.dev/v1alpha1"
 	KindIdentityProvider = "IdentityProvider"
 	KindAuthPolicy       = "AuthPolicy"
 	KindPolicyTest       = "PolicyTest"
 	KindSecret           = "Secret"
+	KindConfigMap        = "ConfigMap"
 )
 
 // SecretKeyRef names one key of a Secret.
