@@ -28,22 +28,32 @@ func (s *Stack) FreeURL() (string, error) {
 // NewLangGraphWithAuth starts a second LangGraph server at base, with the documented Auth handler that verifies Usher's
 // assertions. env is what the handler reads.
 func (s *Stack) NewLangGraphWithAuth(ctx context.Context, base string, env ...string) (*Part, error) {
-	dir := filepath.Join(s.Dir, "langgraph-auth")
+	return s.NewLangGraph(ctx, "auth", base, "auth.mjs", env...)
+}
+
+// NewLangGraph starts a further LangGraph server at base. auth is the file of parts/langgraph whose export `auth` it asks;
+// empty is a server without auth code. The name is for its directory and log file.
+func (s *Stack) NewLangGraph(ctx context.Context, name, base, auth string, env ...string) (*Part, error) {
+	dir := filepath.Join(s.Dir, "langgraph-"+name)
 	sub, err := fs.Sub(parts.Files, "langgraph")
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"agent.mjs", "gated.mjs", "package.json", "auth.mjs", "langgraph.json"} {
-		text, err := fs.ReadFile(sub, name)
+	files := []string{"agent.mjs", "gated.mjs", "package.json", "langgraph.json"}
+	if auth != "" {
+		files = append(files, auth)
+	}
+	for _, file := range files {
+		text, err := fs.ReadFile(sub, file)
 		if err != nil {
 			return nil, err
 		}
-		if name == "langgraph.json" {
+		if file == "langgraph.json" && auth != "" {
 			var project map[string]any
 			if err := json.Unmarshal(text, &project); err != nil {
 				return nil, err
 			}
-			project["auth"] = map[string]any{"path": "./auth.mjs:auth", "disable_studio_auth": true}
+			project["auth"] = map[string]any{"path": "./" + auth + ":auth", "disable_studio_auth": true}
 			if text, err = json.Marshal(project); err != nil {
 				return nil, err
 			}
@@ -51,7 +61,7 @@ func (s *Stack) NewLangGraphWithAuth(ctx context.Context, base string, env ...st
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, file), text, 0o600); err != nil {
 			return nil, err
 		}
 	}
@@ -65,7 +75,7 @@ func (s *Stack) NewLangGraphWithAuth(ctx context.Context, base string, env ...st
 	}
 	cli := filepath.Join(s.tools.packages, "@langchain", "langgraph-cli", "dist", "cli", "cli.mjs")
 	p := s.part(&Part{
-		Name:    "langgraph-auth",
+		Name:    "langgraph-" + name,
 		command: []string{s.tools.node, cli, "dev", "--no-browser", "--no-reload", "--host", "127.0.0.1", "--port", port},
 		dir:     dir,
 		env:     append([]string{"LANGGRAPH_CLI_NO_ANALYTICS=1", "LANGSMITH_TRACING=false", "LANGCHAIN_TRACING_V2=false", "BROWSER=none"}, env...),
