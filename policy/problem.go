@@ -35,6 +35,8 @@ type Problem struct {
 	Found string // what is wrong, such as `unknown operator "$ne"`
 	Want  string // what was expected, such as `$eq, $contains, $or or $and`; may be empty
 	Hint  string // what to do; may be empty
+	// Unresolved says that something is referred to that is not there, and may come.
+	Unresolved bool
 }
 
 // Error returns the problem in one line, without source text and hint.

@@ -14,11 +14,15 @@ import (
 
 // serveOptions are the flags of serve.
 type serveOptions struct {
-	config          string
-	kubernetes      bool
-	kubeconfig      string
-	namespaces      []string
-	allNamespaces   bool
+	config        string
+	kubernetes    bool
+	kubeconfig    string
+	namespaces    []string
+	allNamespaces bool
+
+	webhookAddress, webhookSecret, webhookConfiguration string
+	webhookHosts                                        []string
+
 	grpcAddress     string
 	adminAddress    string
 	logLevel        string
@@ -45,6 +49,10 @@ func newServe(t *terminal) *cobra.Command {
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "with --kubernetes: how to reach it; \"\" for the pod's own account, or $KUBECONFIG")
 	f.StringSliceVar(&o.namespaces, "namespaces", nil, "with --kubernetes: the namespaces that are watched; none for the pod's own ($POD_NAMESPACE)")
 	f.BoolVar(&o.allNamespaces, "all-namespaces", false, "with --kubernetes: watch all namespaces")
+	f.StringVar(&o.webhookAddress, "webhook-address", "", "with --kubernetes: where the API server asks before it stores an object; \"\" for nowhere")
+	f.StringVar(&o.webhookSecret, "webhook-cert-secret", "usher-webhook", "the Secret with the webhook's certificate; one is made and rotated where there is none")
+	f.StringVar(&o.webhookConfiguration, "webhook-configuration", "usher", "the ValidatingWebhookConfiguration that gets the authority of a self-made certificate")
+	f.StringSliceVar(&o.webhookHosts, "webhook-host", nil, "names or addresses of a self-made certificate; none for usher-webhook.NAMESPACE.svc")
 	f.StringVar(&o.grpcAddress, "grpc-address", ":9001", "where Envoy asks: host:port, or unix:///path")
 	f.StringVar(&o.adminAddress, "admin-address", "127.0.0.1:9002", "where /healthz and /readyz are; \"\" for nowhere")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error; info holds a record of each decision")

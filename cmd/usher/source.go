@@ -26,8 +26,8 @@ func (o *serveOptions) checkSource() error {
 		return errors.New("--config is missing, or --kubernetes")
 	case o.config != "" && o.kubernetes:
 		return errors.New("--config and --kubernetes: expected one of them")
-	case !o.kubernetes && (o.kubeconfig != "" || len(o.namespaces) > 0 || o.allNamespaces):
-		return errors.New("--kubeconfig, --namespaces and --all-namespaces go with --kubernetes")
+	case !o.kubernetes && (o.webhookAddress != "" || o.kubeconfig != "" || len(o.namespaces) > 0 || o.allNamespaces):
+		return errors.New("--webhook-address, --kubeconfig, --namespaces and --all-namespaces go with --kubernetes")
 	case o.allNamespaces && len(o.namespaces) > 0:
 		return errors.New("--namespaces and --all-namespaces: expected one of them")
 	}
@@ -38,7 +38,7 @@ func (o *serveOptions) checkSource() error {
 // come while usher serves already: until then it is not ready, and answers 503.
 func (o *serveOptions) source(ctx context.Context, t *terminal, log *zap.Logger, g *gate) (func(context.Context), error) {
 	if o.kubernetes {
-		return o.cluster(log, g)
+		return o.cluster(ctx, log, g)
 	}
 	files := watch.Files{Paths: []string{o.config}, Presets: presets(), Logger: log}
 	first := files.Read()
@@ -54,7 +54,7 @@ func (o *serveOptions) source(ctx context.Context, t *terminal, log *zap.Logger,
 }
 
 // cluster makes the watcher of an API server.
-func (o *serveOptions) cluster(log *zap.Logger, g *gate) (func(context.Context), error) {
+func (o *serveOptions) cluster(ctx context.Context, log *zap.Logger, g *gate) (func(context.Context), error) {
 	config, err := o.rest()
 	if err != nil {
 		return nil, failed(err)
@@ -69,6 +69,9 @@ func (o *serveOptions) cluster(log *zap.Logger, g *gate) (func(context.Context),
 	}
 	w := watch.NewWatcher(c)
 	g.connection = w.Connection
+	if err := o.serveWebhook(ctx, w, log); err != nil {
+		return nil, failed(err)
+	}
 	log.Info("watching a Kubernetes API server", zap.String("server", config.Host), zap.Strings("namespaces", c.Namespaces), zap.String("lease_namespace", own))
 	return func(ctx context.Context) {
 		w.Run(ctx, func(r watch.Reading) policy.Problems { return g.apply(ctx, r) })

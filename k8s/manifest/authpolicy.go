@@ -199,7 +199,7 @@ func (c *compiler) unknownProvider(o *Object, name string, at policy.Position) {
 		return // it may be the object that could not be read
 	}
 	if strings.Contains(name, "/") {
-		c.add(at, fmt.Sprintf("found provider %q", name), "a provider that exists and allows this namespace", "its spec.allowedNamespaces must have "+fmt.Sprintf("%q", o.Namespace))
+		c.unresolved(at, fmt.Sprintf("found provider %q", name), "a provider that exists and allows this namespace", "its spec.allowedNamespaces must have "+fmt.Sprintf("%q", o.Namespace))
 		return
 	}
 	known := c.names(v1alpha1.KindIdentityProvider, o.Namespace)
@@ -207,7 +207,7 @@ func (c *compiler) unknownProvider(o *Object, name string, at policy.Position) {
 	if hint == "" && len(known) == 0 {
 		hint = "an IdentityProvider in the same files and the same namespace"
 	}
-	c.add(at, fmt.Sprintf("found unknown provider %q", name), oneOf(known), hint)
+	c.unresolved(at, fmt.Sprintf("found unknown provider %q", name), oneOf(known), hint)
 }
 
 func allPublic(api policy.APISource) bool {

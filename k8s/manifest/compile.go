@@ -149,6 +149,11 @@ func (c *compiler) add(pos policy.Position, found, want, hint string) {
 	c.problems = append(c.problems, policy.Problem{Pos: pos, Found: found, Want: want, Hint: hint})
 }
 
+// unresolved is add for a reference to what is not there.
+func (c *compiler) unresolved(pos policy.Position, found, want, hint string) {
+	c.problems = append(c.problems, policy.Problem{Pos: pos, Found: found, Want: want, Hint: hint, Unresolved: true})
+}
+
 // missing reports a field that is not there or empty, unless the object has problems that may be the reason.
 func (c *compiler) missing(o *Object, want string, path ...any) {
 	if !o.broken {

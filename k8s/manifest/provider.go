@@ -113,7 +113,7 @@ func (c *compiler) secret(o *Object, ref v1alpha1.SecretKeyRef, defaultKey strin
 			if hint == "" {
 				hint = "a Secret in the same files and the same namespace serves it"
 			}
-			c.add(at, fmt.Sprintf("found no Secret %q", ref.Name), "a Secret with key "+ref.Key, hint)
+			c.unresolved(at, fmt.Sprintf("found no Secret %q", ref.Name), "a Secret with key "+ref.Key, hint)
 		}
 		return nil
 	}
@@ -124,7 +124,7 @@ func (c *compiler) secret(o *Object, ref v1alpha1.SecretKeyRef, defaultKey strin
 		return v
 	}
 	if !s.broken {
-		c.add(at, fmt.Sprintf("found no key %q in Secret %q", ref.Key, ref.Name), oneOf(append(sorted(s.Secret.Data), sorted(s.Secret.StringData)...)), "")
+		c.unresolved(at, fmt.Sprintf("found no key %q in Secret %q", ref.Key, ref.Name), oneOf(append(sorted(s.Secret.Data), sorted(s.Secret.StringData)...)), "")
 	}
 	return nil
 }

@@ -79,6 +79,8 @@ type Watcher struct {
 	mu         sync.Mutex
 	connection Connection
 	failing    map[string]string // what cannot be watched, and why
+	objects    []manifest.Object // as they were read last, in order of age
+	read       bool              // they were
 }
 
 // NewWatcher returns a watcher of the cluster. It does no I/O.
@@ -344,6 +346,9 @@ func (w *Watcher) compile(objects []object, s *status, deliver func(Reading) pol
 			r.Files++
 		}
 	}
+	w.mu.Lock()
+	w.objects, w.read = parsed, true
+	w.mu.Unlock()
 	compiled, verdicts := w.keeper.Compile(parsed)
 	r.Compiled = compiled
 	out := map[string]verdict{}

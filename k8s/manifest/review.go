@@ -1,0 +1,32 @@
+package manifest
+
+import "github.com/usher-authz/usher/policy"
+
+// Review says what is wrong with one object, alone and beside the others, which come in order of age: before it is stored.
+// What is wrong with the others is not told, and does not count.
+func (k *Keeper) Review(object Object, others []Object) policy.Problems {
+	file := object.Pos.File
+	all := make([]Object, 0, len(others)+1)
+	replaced := false
+	for _, o := range others {
+		switch {
+		case o.Pos.File == file:
+			all, replaced = append(all, object), true
+		case !o.broken && o.Kind != "" && o.Name != "":
+			all = append(all, o)
+		}
+	}
+	if !replaced {
+		all = append(all, object)
+	}
+	c := newCompiler(k.presets)
+	c.qualified = true
+	_, problems := (*Compiled)(nil).next(c, all)
+	var own policy.Problems
+	for _, p := range problems {
+		if p.Pos.File == file {
+			own = append(own, p)
+		}
+	}
+	return own
+}
