@@ -144,7 +144,7 @@ func (b *bootstrap) addPolicies(policies []v1alpha1.AuthPolicy, o Options) (prob
 		problem := func(format string, a ...any) {
 			problems = append(problems, fmt.Errorf("policy %q: %w", policyName(&p), fmt.Errorf(format, a...)))
 		}
-		v := virtualHost{Name: policyName(&p), NoBody: noBody(&p.Spec), WebSocket: webSocket(&p.Spec.API)}
+		v := virtualHost{Name: policyName(&p), NoBody: watchedWithoutBody(&p.Spec, policies), WebSocket: webSocket(&p.Spec.API)}
 		for _, host := range p.Spec.Hosts {
 			domain, ok := domainOf(host)
 			if !ok {

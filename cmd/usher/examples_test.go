@@ -2,26 +2,19 @@ package main
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
+	"strings"
 	"testing"
 )
 
-// TestExamplesPassTheirTests: each example has PolicyTests that pass and reach every rule. The demo runs the first one.
-func TestExamplesPassTheirTests(t *testing.T) {
-	examples, err := os.ReadDir("../../examples")
-	if err != nil || len(examples) == 0 {
-		t.Fatal("no examples", err)
-	}
-	for _, e := range examples {
-		if !e.IsDir() {
-			continue
-		}
-		t.Run(e.Name(), func(t *testing.T) {
-			var out, errOut bytes.Buffer
-			if code := run([]string{"test", filepath.Join("../../examples", e.Name()), "--min-coverage", "100"}, &out, &errOut); code != exitGood || errOut.Len() > 0 {
-				t.Errorf("exit code %d\n%s%s", code, &out, &errOut)
+// TestExamples_of_orders: the same PolicyTest for the list of routes and for the OpenAPI document; no rule is left out.
+func TestExamples_of_orders(t *testing.T) {
+	for _, paths := range []string{"examples/orders", "examples/orders/openapi examples/orders/policy_test.yaml"} {
+		for _, command := range []string{"validate", "test --min-coverage 100"} {
+			args := strings.Fields(strings.ReplaceAll(command+" "+paths, "examples/", "../../examples/"))
+			var out, log bytes.Buffer
+			if got := run(args, &out, &log); got != 0 {
+				t.Errorf("usher %s %s: exit code %d: %s%s", command, paths, got, out.String(), log.String())
 			}
-		})
+		}
 	}
 }

@@ -16,8 +16,14 @@ import (
 )
 
 // TestOrders runs examples/orders behind a real Envoy: the shop has no auth code, takes member names in any case, and of
-// two equal ones the last.
+// two equal ones the last. Its routes are a list in the policy, or the operations of its OpenAPI document.
 func TestOrders(t *testing.T) {
+	t.Run("routes", func(t *testing.T) { testOrders(t, "orders", "policy.yaml") })
+	t.Run("openapi", func(t *testing.T) { testOrders(t, "orders-openapi", "openapi/policy.yaml", "openapi/orders.yaml") })
+}
+
+func testOrders(t *testing.T, name string, files ...string) {
+	t.Helper()
 	ctx := begin(t)
 	backend := httptest.NewServer(shop.New())
 	t.Cleanup(backend.Close)
@@ -30,16 +36,21 @@ func TestOrders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(root, "examples/orders/policy.yaml"))
-	if err != nil {
-		t.Fatal(err)
+	var text string
+	for _, file := range files {
+		part, err := os.ReadFile(filepath.Join(root, "examples/orders", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += "---\n" + string(part)
 	}
 	manifests := strings.NewReplacer(
 		"issuer: https://auth.example.com", "issuer: "+parts.Issuer+"\n  allowHTTP: true",
 		"hosts: [orders.example.com]", `hosts: ["127.0.0.1"]`,
 		"url: http://orders.shop.svc:8000", "url: "+recorded.URL,
-	).Replace(string(text))
-	g, err := parts.NewGateAs(ctx, "orders", stack.GateOptions{Manifests: manifests, Ping: func(ctx context.Context, g *stack.Gate) error {
+		"file: orders.yaml", "file: "+name+".yaml", // they are one file here
+	).Replace(text)
+	g, err := parts.NewGateAs(ctx, name, stack.GateOptions{Manifests: manifests, Ping: func(ctx context.Context, g *stack.Gate) error {
 		return stack.Answers200(g.URL + "/healthz")(ctx)
 	}})
 	if err != nil {
