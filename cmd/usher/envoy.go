@@ -53,11 +53,13 @@ func checkFlags(f *pflag.FlagSet, format string) (err error) {
 
 func newEnvoy(t *terminal) *cobra.Command {
 	c := &cobra.Command{
-		Use:     "envoy --config PATH",
-		Short:   "Write the Envoy side of the manifests",
-		Long:    "Envoy writes the complete configuration of an Envoy that asks Usher, for the policies of the manifests.",
-		Example: "  usher envoy --config policy.yaml > envoy.yaml\n  envoy -c envoy.yaml",
-		Args:    cobra.NoArgs,
+		Use:   "envoy --config PATH",
+		Short: "Write the Envoy side of the manifests",
+		Long: "Envoy writes the complete configuration of an Envoy that asks Usher, for the policies of the manifests: a bootstrap, or the objects of a mesh.\n" +
+			"docs/envoy.md, docs/envoy-gateway.md and docs/istio.md say how each is used.",
+		Example: "  usher envoy --config policy.yaml > envoy.yaml\n  envoy -c envoy.yaml\n\n" +
+			"  usher envoy --config policy.yaml --format envoy-gateway --namespace gate --gateway-class eg | kubectl apply -f -",
+		Args: cobra.NoArgs,
 	}
 	var o envoy.Options
 	var tls envoy.TLS
@@ -66,7 +68,7 @@ func newEnvoy(t *terminal) *cobra.Command {
 	config := f.String("config", "", "manifests: a file or a directory (required)")
 	format := f.String("format", "bootstrap", "bootstrap: Envoy's whole configuration; envoy-gateway: objects for Envoy Gateway; istio: objects for Istio; istio-mesh: what its mesh configuration needs")
 	f.StringVar(&o.ListenAddress, "listen-address", "127.0.0.1:8080", "where clients connect; 0.0.0.0:8080 for every address")
-	f.StringVar(&o.UsherAddress, "usher-address", "127.0.0.1:9001", "where usher serve answers: host:port, or unix:///path")
+	f.StringVar(&o.UsherAddress, "usher-address", "127.0.0.1:9001", "where usher serve answers: host:port, or unix:///path; for a mesh NAME.NAMESPACE.svc:PORT (default there usher.usher.svc:9001)")
 	f.StringVar(&o.AdminAddress, "envoy-admin-address", "", "where Envoy's admin pages are; whoever reaches them can stop it (default none)")
 	f.Uint32Var(&o.MaxRequestBytes, "max-request-bytes", maxRequestBytes, "largest body that is decided on; the same as for usher serve")
 	f.StringVar(&o.BackendURL, "backend-url", "", "where the requests of policies without spec.backend go")

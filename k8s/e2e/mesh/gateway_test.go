@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -85,6 +86,36 @@ func parked(t *testing.T, g *gate) {
 		t.Errorf("the backend saw %s", seen[0].URL)
 	}
 	g.want(t, 200, call{path: "/info"})
+}
+
+// A check that cannot be made closes its routes: here Usher's namespace does not let the SecurityPolicies refer to it.
+func TestEnvoyGatewayClosesRoutesWhoseCheckIsInvalid(t *testing.T) {
+	all := objects(t)
+	broken := strings.Replace(all, "kind: SecurityPolicy, namespace: \"gate\"}]", "kind: SecurityPolicy, namespace: \"elsewhere\"}]", 1)
+	if broken == all {
+		t.Fatal("no ReferenceGrant")
+	}
+	tr, err := translate(t.Context(), t.TempDir(), inCluster+broken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(tr.Status, func(s string) bool { return strings.HasPrefix(s, "SecurityPolicy usher-conversations: ") }) {
+		t.Errorf("the status says %q", tr.Status)
+	}
+	count := 0
+	for _, config := range tr.Routes {
+		for _, host := range list(config["virtualHosts"]) {
+			for _, r := range list(at(host, "routes")) {
+				count++
+				if status := at(r, "directResponse", "status"); status != 500.0 {
+					t.Errorf("route %v answers %v", at(r, "name"), status)
+				}
+			}
+		}
+	}
+	if count == 0 {
+		t.Error("no routes")
+	}
 }
 
 // A route that somebody else attaches to the Gateway is asked about as well.

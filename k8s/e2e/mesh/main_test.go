@@ -53,6 +53,11 @@ func run(m *testing.M) int {
 	}
 	defer usher.Stop()
 	defer backend.Close()
+	defer func() {
+		if oneServer != nil {
+			oneServer.Stop()
+		}
+	}()
 	return m.Run()
 }
 

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -61,35 +63,54 @@ func golden(t *testing.T, prefix string) map[string]string {
 	return out
 }
 
-// A real API server with the projects' own CRDs takes each object as it is: schema, CEL rules, and no field that it does not
-// know.
-func TestAnAPIServerWithTheProjectsCRDsTakesEachObject(t *testing.T) {
-	c, err := cluster.Start(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Stop()
+var (
+	once      sync.Once
+	oneServer *cluster.Cluster
+	errServer error
+)
+
+// shared is one API server for all tests, with the CRDs of the Gateway API, Envoy Gateway and Istio.
+func shared(t *testing.T) *cluster.Cluster {
+	t.Helper()
 	helm, err := cluster.Tool("helm")
 	if err != nil {
 		t.Fatal(err)
 	}
-	chart := filepath.Join(module(t, filepath.Join("..", "parts", "egctl"), "github.com/envoyproxy/gateway"), "charts", "gateway-crds-helm")
-	gatewayCRDs, err := exec.CommandContext(t.Context(), helm, "template", "crds", chart, "--set", "crds.envoyGateway.enabled=true").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, text := range map[string]string{
-		filepath.Join(module(t, ".", "sigs.k8s.io/gateway-api"), "config", "crd", "standard"):             "",
-		filepath.Join(module(t, ".", "istio.io/api"), "kubernetes", "customresourcedefinitions.gen.yaml"): "",
-		"-": string(gatewayCRDs),
-	} {
-		if _, err := c.Kubectl(t.Context(), text, "apply", "--server-side", "-f", path); err != nil {
-			t.Fatal(err)
+	once.Do(func() {
+		dir := filepath.Join(parts.Dir, "cluster")
+		if errServer = os.Mkdir(dir, 0o700); errServer != nil {
+			return
 		}
+		// Not the test's context: others use it too.
+		if oneServer, errServer = cluster.Start(context.Background(), dir); errServer != nil {
+			return
+		}
+		chart := filepath.Join(module(t, filepath.Join("..", "parts", "egctl"), "github.com/envoyproxy/gateway"), "charts", "gateway-crds-helm")
+		var gatewayCRDs []byte
+		gatewayCRDs, errServer = exec.CommandContext(t.Context(), helm, "template", "crds", chart, "--set", "crds.envoyGateway.enabled=true").Output()
+		for path, text := range map[string]string{
+			filepath.Join(module(t, ".", "sigs.k8s.io/gateway-api"), "config", "crd", "standard"):             "",
+			filepath.Join(module(t, ".", "istio.io/api"), "kubernetes", "customresourcedefinitions.gen.yaml"): "",
+			"-": string(gatewayCRDs),
+		} {
+			if errServer == nil {
+				_, errServer = oneServer.Kubectl(t.Context(), text, "apply", "--server-side", "-f", path)
+			}
+		}
+		if errServer == nil {
+			_, errServer = oneServer.Kubectl(t.Context(), "", "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+		}
+	})
+	if errServer != nil {
+		t.Fatal(errServer)
 	}
-	if out, err := c.Kubectl(t.Context(), "", "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"); err != nil {
-		t.Fatal(err, out)
-	}
+	return oneServer
+}
+
+// A real API server with the projects' own CRDs takes each object as it is: schema, CEL rules, and no field that it does not
+// know.
+func TestAnAPIServerWithTheProjectsCRDsTakesEachObject(t *testing.T) {
+	c := shared(t)
 	all := map[string]string{}
 	for _, prefix := range []string{"gateway_", "istio_"} {
 		for name, text := range golden(t, prefix) {
