@@ -25,7 +25,7 @@ type Policy struct {
 	Name         string
 	Providers    []string
 	Shadow       bool
-	Unavailable  bool // nothing can be decided: its manifest never compiled
+	Unavailable  bool   // nothing can be decided: its manifest never compiled
 	ResourceURL  string // for challenges (RFC 9728, section 5.1)
 	ForwardToken bool
 	PublicURL    string // that clients see the policy's hosts at; empty: as Envoy sees them
