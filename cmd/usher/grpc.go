@@ -13,6 +13,8 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -108,8 +110,13 @@ type grpcServer struct {
 	endStreams context.CancelFunc
 }
 
-func newGRPC(g *gate, o serveOptions) *grpcServer {
+// newGRPC makes the server. held is nil for one without TLS.
+func newGRPC(g *gate, o serveOptions, held *certificates) *grpcServer {
 	streams, endStreams := context.WithCancel(context.Background())
+	transport := insecure.NewCredentials()
+	if held != nil {
+		transport = credentials.NewTLS(held.config())
+	}
 	s := &grpcServer{
 		endStreams: endStreams,
 		server: grpc.NewServer(append(extauthz.ServerOptions(),
@@ -118,7 +125,9 @@ func newGRPC(g *gate, o serveOptions) *grpcServer {
 			grpc.MaxConcurrentStreams(maxStreams),
 			// Envoy pings connections that are idle; by default grpc-go would close them for that.
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-			grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second}),
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second, MaxConnectionAge: o.maxAge}),
+			grpc.ConnectionTimeout(10*time.Second), // for a handshake
+			grpc.Creds(transport),
 		)...),
 		health: health.NewServer(),
 	}

@@ -30,6 +30,9 @@ type serveOptions struct {
 	maxRequestBytes uint32
 	drainDelay      time.Duration
 	drainTimeout    time.Duration
+	socketMode      string
+	maxAge          time.Duration
+	tls             tlsOptions
 }
 
 func newServe(t *terminal) *cobra.Command {
@@ -60,6 +63,12 @@ func newServe(t *terminal) *cobra.Command {
 	f.Uint32Var(&o.maxRequestBytes, "max-request-bytes", maxRequestBytes, "largest body that is decided on; the same as for usher envoy")
 	f.DurationVar(&o.drainDelay, "drain-delay", 0, "how long to serve on, as not healthy, before the end")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long the checks in flight may take at the end")
+	f.StringVar(&o.socketMode, "grpc-socket-mode", defaultSocketMode, "who may connect to a Unix socket, as chmod takes it: 0600, 0660 or 0666")
+	f.StringVar(&o.tls.certificate, "grpc-tls-cert", "", "PEM certificate and its chain for Envoy's connections, read again when it changes (default no TLS)")
+	f.StringVar(&o.tls.key, "grpc-tls-key", "", "its key")
+	f.StringVar(&o.tls.clientCA, "grpc-client-ca", "", "PEM certificates that Envoy's client certificate, required then, is verified against")
+	f.StringArrayVar(&o.tls.clientSANs, "grpc-client-san", nil, "URI such as spiffe://mesh/envoy or DNS name, one of which Envoy's certificate must have (may be repeated)")
+	f.DurationVar(&o.maxAge, "grpc-max-connection-age", 30*time.Minute, "after which a connection is replaced, without a lost call, so that certificates are looked at again; 0 for never")
 	c.RunE = func(*cobra.Command, []string) error {
 		log, flush, err := o.check(t)
 		if err != nil {
@@ -88,6 +97,15 @@ func (o *serveOptions) check(t *terminal) (*zap.Logger, func(), error) {
 	if _, _, err := network(o.grpcAddress); err != nil {
 		return nil, nil, fmt.Errorf("--grpc-address: %w", err)
 	}
+	if err := o.tls.check(); err != nil {
+		return nil, nil, err
+	}
+	if o.maxAge < 0 {
+		return nil, nil, errors.New("--grpc-max-connection-age: expected no negative duration")
+	}
+	if _, err := socketMode(o.socketMode); err != nil {
+		return nil, nil, fmt.Errorf("--grpc-socket-mode %q: %w", o.socketMode, err)
+	}
 	return newLogger(t.err, o.logLevel, o.logFormat)
 }
 
@@ -99,11 +117,17 @@ func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (e
 	if err != nil {
 		return err
 	}
-	checks, err := listen(ctx, o.grpcAddress)
+	var certs *certificates
+	if o.tls.wanted() {
+		if certs, err = newCertificates(o.tls, log); err != nil {
+			return failed(err)
+		}
+	}
+	checks, err := listenForChecks(ctx, o)
 	if err != nil {
 		return err
 	}
-	server := newGRPC(gate, o)
+	server := newGRPC(gate, o, certs)
 	defer server.server.Stop() // after a drain it does nothing
 	admin, err := newAdmin(ctx, gate, o)
 	if err != nil {
@@ -120,6 +144,13 @@ func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (e
 	go func() {
 		defer close(watched)
 		watchManifests(background)
+	}()
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		if certs != nil {
+			certs.watch(background)
+		}
 	}()
 	announced := make(chan struct{})
 	go func() {
@@ -147,6 +178,7 @@ func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (e
 	}
 	stop()
 	<-watched
+	<-looked
 	<-announced
 	<-held
 	gate.drain()
