@@ -35,3 +35,6 @@ func manifest(root, issuer, backend string) (string, error) {
 	}
 	return text, nil
 }
+
+// Manifests are the example's, with the stack's provider and that backend.
+func (s *Stack) Manifests(backend string) (string, error) { return manifest(s.root, s.Issuer, backend) }
