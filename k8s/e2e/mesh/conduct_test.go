@@ -40,6 +40,21 @@ func guards(t *testing.T, g *gate) {
 		g.want(t, 401, call{path: "/threads/" + thread.ID})
 		g.want(t, 404, call{method: "DELETE", path: "/threads/" + thread.ID, token: bob})
 	})
+	t.Run("a run streams", func(t *testing.T) {
+		created := g.want(t, 200, call{method: "POST", path: "/threads", token: alice, body: `{}`})
+		var thread struct {
+			ID string `json:"thread_id"`
+		}
+		if err := json.Unmarshal([]byte(created.body), &thread); err != nil {
+			t.Fatal(err)
+		}
+		body := `{"assistant_id": "agent", "input": {"messages": [{"role": "user", "content": "hello"}]}}`
+		r := g.want(t, 200, call{method: "POST", path: "/threads/" + thread.ID + "/runs/stream", token: alice, body: body})
+		if kind := r.header.Get("Content-Type"); !strings.HasPrefix(kind, "text/event-stream") || strings.Count(r.body, "event: ") < 2 {
+			t.Errorf("%s: %.300s", kind, r.body)
+		}
+		g.want(t, 404, call{method: "POST", path: "/threads/" + thread.ID + "/runs/stream", token: bob, body: body})
+	})
 	t.Run("what no rule allows is denied", func(t *testing.T) {
 		backend.reset()
 		g.want(t, 403, call{method: "PUT", path: "/store/items", token: alice, body: `{"namespace":["alice"],"key":"k","value":{}}`})

@@ -53,7 +53,9 @@ func objects(t *testing.T) string {
 }
 
 func TestEnvoyGatewaysTranslationGuardsLangGraph(t *testing.T) {
-	guards(t, gateway(t, "gateway", objects(t)))
+	g := gateway(t, "gateway", objects(t))
+	guards(t, g)
+	g.want(t, 400, notText.as(alice))
 }
 
 // Without EnvoyPatchPolicy, which Envoy Gateway ignores unless it is told otherwise, checks carry less; nothing gets through
@@ -64,7 +66,19 @@ func TestEnvoyGatewayGuardsWithoutThePatches(t *testing.T) {
 	if i < 0 {
 		t.Fatal("no EnvoyPatchPolicy")
 	}
-	guards(t, gateway(t, "gateway-unpatched", all[:i]))
+	g := gateway(t, "gateway-unpatched", all[:i])
+	guards(t, g)
+	// A byte that is no text comes as another one: the backend gets what was decided on.
+	if r := g.want(t, 200, notText.as(alice)); !strings.Contains(r.body, `"topic":"!"`) {
+		t.Errorf("the thread is %.300s", r.body)
+	}
+}
+
+var notText = call{method: "POST", path: "/threads", body: "{\"metadata\": {\"topic\": \"\xff\"}}"}
+
+// Own proxies in front, whose x-forwarded-for is believed, open nothing else.
+func TestEnvoyGatewayGuardsBehindAProxy(t *testing.T) {
+	guards(t, gateway(t, "gateway-hops", written(t, "--format", "envoy-gateway", "--namespace", "gate", "--gateway-class", "eg", "--trusted-hops", "1")))
 }
 
 // Without the edit filter an edited request stays parked, and ends at Envoy.

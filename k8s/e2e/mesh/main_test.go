@@ -198,6 +198,8 @@ type call struct {
 	h2                              bool
 }
 
+func (c call) as(token string) call { c.token = token; return c }
+
 type answer struct {
 	status int
 	header http.Header
