@@ -41,6 +41,9 @@ type Explanation struct {
 	Needs                     []policy.Ref    // objects that were looked up
 	Found                     []policy.Object // one for each, unless one could not be asked for
 	Edits                     []policy.Edit
+	Headers                   []policy.Header // identity headers of an allowed request
+	Narrowed                  *string         // the query that narrows a list; nil: as it was
+	ReadsHeaders, ReadsBody   bool            // what the decision may depend on
 
 	Outcome policy.Outcome
 	Rule    policy.RuleRef
@@ -63,7 +66,18 @@ func (s *Server) Explain(ctx context.Context, check *authv3.CheckRequest) (respo
 	}()
 	a := s.decide(ctx, check, rec)
 	why.Outcome, why.Rule, why.Detail, why.Reason, why.Policy = a.outcome, rec.rule, a.detail, rec.reason, rec.policy
+	why.Headers, why.Narrowed = rec.headers, rec.query
 	return a.encode(), why
+}
+
+// Compare says how another version of the policies, which decided the same request as next, differs from e: in the words,
+// and by the code, of a Shadow policy.
+func (e *Explanation) Compare(next *Explanation) Difference {
+	return e.verdict().compare(next.verdict())
+}
+
+func (e *Explanation) verdict() *verdict {
+	return &verdict{outcome: e.Outcome, edits: e.Edits, query: e.Narrowed, headers: e.Headers}
 }
 
 // What follows is called on the way of every check, where e is nil: it must cost nothing then.
@@ -82,7 +96,7 @@ func (e *Explanation) decoded(r *request) {
 
 func (e *Explanation) routed(r *policy.Route) {
 	if e != nil {
-		e.Route, e.Public = r.Pattern, r.Public
+		e.Route, e.Public, e.ReadsBody = r.Pattern, r.Public, r.NeedsBody
 	}
 }
 
@@ -95,6 +109,17 @@ func (e *Explanation) identified(id *policy.Identity) {
 func (e *Explanation) asked(ops []policy.Operation) {
 	if e != nil {
 		e.Stage, e.Operations = StageDecide, ops
+	}
+}
+
+// reading notes that an expression looks at the headers.
+func (e *Explanation) reading(headers func() map[string]string) func() map[string]string {
+	if e == nil {
+		return headers
+	}
+	return func() map[string]string {
+		e.ReadsHeaders = true
+		return headers()
 	}
 }
 

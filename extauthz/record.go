@@ -32,6 +32,9 @@ type record struct {
 	explain *Explanation // nil: nobody asks why
 	trial   *trial       // of a Shadow policy; nil: this is the decision
 
+	decider *policy.Policy
+	public  bool
+
 	// What a Shadow policy is compared with.
 	identity *policy.Identity
 	refused  error // why there is no identity

@@ -48,6 +48,8 @@ type Options struct {
 	MaxRequestBytes int
 	// Latency observes how long each check took, in seconds; nil: nobody does. It is a prometheus.Observer.
 	Latency interface{ Observe(seconds float64) }
+	// Observer is told of requests, to decide them again later; nil: nobody is.
+	Observer Observer
 }
 
 // defaultRequestBytes is for agents that are sent pictures.
@@ -75,12 +77,14 @@ type Server struct {
 	latency interface{ Observe(float64) }
 	checks  [16]atomic.Uint64 // by outcome
 
+	observer Observer
+
 	shadows shadows
 }
 
 // New returns a server without a State.
 func New(o Options) *Server {
-	s := &Server{log: o.Logger, now: o.Now, latency: o.Latency, most: o.MaxRequestBytes, large: semaphore.NewWeighted(largeAtOnce)}
+	s := &Server{log: o.Logger, now: o.Now, latency: o.Latency, observer: o.Observer, most: o.MaxRequestBytes, large: semaphore.NewWeighted(largeAtOnce)}
 	if s.most <= 0 {
 		s.most = defaultRequestBytes
 	}
@@ -112,6 +116,7 @@ func (s *Server) Counts() (outcomes map[policy.Outcome]uint64, panics uint64) {
 // failure_mode_allow turns into a pass.
 func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (response *authv3.CheckResponse, err error) {
 	rec := &record{start: time.Now()}
+	observed := s.observer != nil && s.observer.Wants()
 	var a answer
 	defer func() {
 		if p := recover(); p != nil {
@@ -129,6 +134,9 @@ func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (respons
 			s.latency.Observe(rec.latency.Seconds())
 		}
 		rec.write(s.log)
+		if observed {
+			s.observe(check, rec)
+		}
 	}()
 	a = s.decide(ctx, check, rec)
 	return a.encode(), nil
@@ -177,7 +185,7 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 		return a
 	}
 	why := rec.explain
-	rec.policy = p.Name
+	rec.policy, rec.decider = p.Name, p
 	if p.Unavailable {
 		return fail(p, &policy.Refusal{Outcome: policy.Unavailable, Detail: "The policy of this host is not valid.", RetryAfter: 10 * time.Second, Err: errors.New("the policy's manifest never compiled")})
 	}
@@ -190,7 +198,7 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 	var unknown error
 	route, unknown = p.Route(r.method, r.path)
 	if unknown == nil {
-		rec.route = route.Pattern
+		rec.route, rec.public = route.Pattern, route.Public
 		why.routed(&route)
 		if route.Public {
 			return s.public(p, r)
@@ -237,7 +245,7 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 	why.asked(ops)
 	d := p.Decide(policy.Facts{
 		Identity: id, Now: s.now(), Trace: why.trace(),
-		Request: &policy.Request{Method: r.method, Path: r.path, Host: r.host, RemoteAddress: r.address, Query: r.query, Headers: r.headers.visible},
+		Request: &policy.Request{Method: r.method, Path: r.path, Host: r.host, RemoteAddress: r.address, Query: r.query, Headers: why.reading(r.headers.visible)},
 	}, ops)
 	if len(d.Needs) > 0 {
 		why.lookUp(d.Needs)

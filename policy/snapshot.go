@@ -13,7 +13,7 @@ type Snapshot struct {
 	exact    map[string]*Policy // by host
 	suffix   map[string]*Policy // by the part after "*"
 	any      *Policy
-	shadows  []*Policy // sorted by name
+	shadows  watchers
 	warnings Problems
 
 	kept       map[string]*compiled // for Next, by name
@@ -91,7 +91,7 @@ func compileSet(prev *Snapshot, set Set, presets map[string]Preset) (*Snapshot, 
 	s.stripShadows()
 	for _, p := range s.Policies() {
 		if p.Shadow {
-			s.shadows = append(s.shadows, p)
+			s.shadows.add(p)
 		}
 	}
 	s.warnings = s.warnings.Sort()
@@ -126,20 +126,6 @@ func (s *Snapshot) Match(host, name string) *Policy {
 		}
 	}
 	return s.any
-}
-
-// Shadows returns the Shadow policies that watch the host, sorted by name. Its cost grows with their number in all.
-func (s *Snapshot) Shadows(host string) []*Policy {
-	if len(s.shadows) == 0 {
-		return nil
-	}
-	var out []*Policy
-	for _, p := range s.shadows {
-		if slices.ContainsFunc(p.hosts, func(pattern string) bool { return coversAny(pattern, []string{host}) }) {
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 // claim gives the policy its hosts; a host that another policy has is a problem.

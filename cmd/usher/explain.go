@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -29,6 +30,8 @@ type explainOptions struct {
 	objects                                   []string
 	askBackends                               bool
 	now                                       string
+	diff, exitCode, all                       bool
+	versions                                  []string // to compare
 }
 
 // tokenVariable is where explain takes a token from if no flag says so: an argument can be read by every user of a machine.
@@ -36,7 +39,7 @@ const tokenVariable = "USHER_TOKEN"
 
 func newExplain(t *terminal) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "explain --config PATH",
+		Use:   "explain {--config PATH | --diff A B}",
 		Short: "Say step by step how one request is decided",
 		Long: "Explain decides one request by the code that serves, and says how: policy, route, who asks, operations, each rule that\n" +
 			"could apply and why it did not, expressions, filters with the object's values, edits, headers and the answer.\n\n" +
@@ -45,8 +48,9 @@ func newExplain(t *terminal) *cobra.Command {
 			"supposed (--object); one that is not does not exist. Credentials are never shown.",
 		Example: "  usher explain --config policy.yaml --host agents.example.com --path /threads/7 --user alice\n" +
 			"  usher explain --config policy.yaml --curl \"curl -X POST https://agents.example.com/threads -d '{}'\" --claims '{\"sub\": \"alice\"}'\n" +
-			"  usher explain --config policy.yaml --record decision.json --object 'threads:7={\"owner\": \"alice\"}'",
-		Args: cobra.NoArgs,
+			"  usher explain --config policy.yaml --record decision.json --object 'threads:7={\"owner\": \"alice\"}'\n" +
+			"  usher explain --diff policy.yaml next.yaml --path /threads/7 --user alice",
+		Args: cobra.ArbitraryArgs,
 	}
 	var o explainOptions
 	f := c.Flags()
@@ -69,8 +73,11 @@ func newExplain(t *terminal) *cobra.Command {
 	f.StringArrayVar(&o.objects, "object", nil, "object that exists: resource:id={metadata}, or /path={answer}; may be repeated")
 	f.BoolVar(&o.askBackends, "ask-backends", false, "look objects up at the real backends")
 	f.StringVar(&o.now, "now", "", "time of the request, such as 2026-01-02T15:04:05Z (now)")
-	c.RunE = func(*cobra.Command, []string) error {
-		o.output = *output
+	f.BoolVar(&o.diff, "diff", false, "compare what two versions of the manifests, A and B, make of the request")
+	f.BoolVar(&o.all, "all", false, "with --diff: show what is the same too")
+	f.BoolVar(&o.exitCode, "exit-code", false, "with --diff: end with exit code 4 if something differs")
+	c.RunE = func(_ *cobra.Command, versions []string) error {
+		o.output, o.versions = *output, versions
 		err := explain(t, &o)
 		var e *exitError
 		if err != nil && !errors.As(err, &e) {
@@ -93,7 +100,14 @@ type question struct {
 }
 
 func explain(t *terminal, o *explainOptions) error {
-	if o.config == "" {
+	switch {
+	case o.diff && (o.config != "" || len(o.versions) != 2):
+		return errors.New("--diff: expected two versions of the manifests, A and B, and no --config")
+	case !o.diff && len(o.versions) > 0:
+		return fmt.Errorf("unexpected argument %q; two versions are compared with --diff", o.versions[0])
+	case !o.diff && (o.exitCode || o.all):
+		return errors.New("--exit-code and --all are for --diff")
+	case !o.diff && o.config == "":
 		return errors.New("--config is missing")
 	}
 	if err := checkOutput(o.output); err != nil {
@@ -103,14 +117,38 @@ func explain(t *terminal, o *explainOptions) error {
 	if err != nil {
 		return err
 	}
-	r := watch.Files{Paths: []string{o.config}, Presets: presets()}.Read()
+	if o.diff {
+		return explainDiff(t, o, q)
+	}
+	v, err := o.tell(t, o.config, q)
+	if err != nil {
+		return err
+	}
+	if o.output == "json" {
+		return t.json(v.story)
+	}
+	tellStory(t, &v.story, &v.question, policyPlaces(v.reading))
+	return nil
+}
+
+// told is what one version of the manifests makes of a question.
+type told struct {
+	story    dryrun.Story
+	question question
+	reading  watch.Reading
+}
+
+// tell has the manifests of one path answer the question.
+func (o *explainOptions) tell(t *terminal, path string, q question) (*told, error) {
+	r := watch.Files{Paths: []string{path}, Presets: presets()}.Read()
 	state, problems := build(nil, r, nil)
 	if len(problems) > 0 {
 		t.problems(t.err, problems)
-		return &exitError{code: exitInvalid}
+		return nil, &exitError{code: exitInvalid}
 	}
+	q.request.Headers = maps.Clone(q.request.Headers)
 	if err := q.complete(r); err != nil {
-		return err
+		return nil, err
 	}
 	config := dryrun.Config{
 		Policies: r.Compiled.Snapshot, Providers: r.Compiled.Providers, Backends: r.Compiled.Backends, Objects: q.objects, Now: q.now, AskBackends: o.askBackends,
@@ -124,14 +162,9 @@ func explain(t *terminal, o *explainOptions) error {
 	}
 	gate, err := dryrun.New(config)
 	if err != nil {
-		return failed(err)
+		return nil, failed(err)
 	}
-	story := gate.Tell(q.identity, q.request)
-	if o.output == "json" {
-		return t.json(story)
-	}
-	tellStory(t, &story, &q, r)
-	return nil
+	return &told{gate.Tell(q.identity, q.request), q, r}, nil
 }
 
 // verifierWait is how long explain waits for the keys of a token's provider.

@@ -12,7 +12,7 @@ import (
 )
 
 // tellStory writes a story for people: a line for each step, in the order of a request's way.
-func tellStory(t *terminal, s *dryrun.Story, q *question, r watch.Reading) {
+func tellStory(t *terminal, s *dryrun.Story, q *question, place func(policy string) string) {
 	line := func(name, format string, args ...any) { t.step(name, 0, format, args...) }
 	line("request", "%s %s%s", s.Request.Method, s.Request.Host, s.Request.Path)
 	if q.then != nil {
@@ -27,7 +27,7 @@ func tellStory(t *terminal, s *dryrun.Story, q *question, r watch.Reading) {
 	case s.Policy == nil:
 		line("policy", "none guards this host")
 	default:
-		line("policy", "%s at %s guards %s", s.Policy.Name, policyPlace(s.Policy.Name, r), strings.Join(s.Policy.Hosts, ", "))
+		line("policy", "%s at %s guards %s", s.Policy.Name, place(s.Policy.Name), strings.Join(s.Policy.Hosts, ", "))
 	}
 	if s.Policy != nil {
 		tellRoute(t, s)
@@ -47,14 +47,16 @@ func tellStory(t *terminal, s *dryrun.Story, q *question, r watch.Reading) {
 	tellAnswer(t, s)
 }
 
-// policyPlace is where a policy stands.
-func policyPlace(name string, r watch.Reading) string {
-	for _, o := range r.Compiled.Objects {
-		if o.AuthPolicy != nil && (o.Name == name || o.Namespace+"/"+o.Name == name) {
-			return o.Pos.String()
+// policyPlaces says where a policy stands.
+func policyPlaces(r watch.Reading) func(name string) string {
+	return func(name string) string {
+		for _, o := range r.Compiled.Objects {
+			if o.AuthPolicy != nil && (o.Name == name || o.Namespace+"/"+o.Name == name) {
+				return o.Pos.String()
+			}
 		}
+		return "an unknown place"
 	}
-	return "an unknown place"
 }
 
 func tellRoute(t *terminal, s *dryrun.Story) {

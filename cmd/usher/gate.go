@@ -31,6 +31,8 @@ type gate struct {
 
 	connection func() watch.Connection // to the API server; nil: the manifests are files
 
+	recorder *recorder // nil: requests are not recorded
+
 	applying sync.Mutex // one change at a time
 	mu       sync.Mutex // guards what follows
 	state    *extauthz.State
@@ -45,10 +47,13 @@ type gate struct {
 	draining atomic.Bool
 }
 
-func newGate(log *zap.Logger, maxRequestBytes int) *gate {
+func newGate(log *zap.Logger, maxRequestBytes int, recorder *recorder) *gate {
 	latency := newLatency()
-	checks := extauthz.New(extauthz.Options{Logger: log, MaxRequestBytes: maxRequestBytes, Latency: latency})
-	return &gate{checks: checks, log: log, latency: latency}
+	o := extauthz.Options{Logger: log, MaxRequestBytes: maxRequestBytes, Latency: latency}
+	if recorder != nil {
+		o.Observer = recorder
+	}
+	return &gate{checks: extauthz.New(o), log: log, latency: latency, recorder: recorder}
 }
 
 // apply puts a reading in force, or keeps what is and returns why.
@@ -177,6 +182,9 @@ func (g *gate) drain() { g.draining.Store(true) }
 // close ends what runs in the background.
 func (g *gate) close() {
 	g.checks.WaitShadows()
+	if g.recorder != nil {
+		g.recorder.close()
+	}
 	if s := g.current(); s != nil {
 		s.Stop(nil)
 	}

@@ -39,7 +39,7 @@ spec:
 	}
 	core, logs := observer.New(zap.WarnLevel)
 	files := watch.Files{Paths: []string{path}, Presets: presets(), Logger: zap.NewNop()}
-	g := newGate(zap.New(core), 0)
+	g := newGate(zap.New(core), 0, nil)
 	if problems := g.apply(context.Background(), files.Read()); len(problems) > 0 {
 		t.Fatal(problems)
 	}

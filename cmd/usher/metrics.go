@@ -18,6 +18,7 @@ var (
 	describeChecks   = describe("checks_total", "Checks answered, by outcome.", "outcome")
 	describePanics   = describe("panics_total", "Panics in checks; each was answered 503.")
 	describeShadows  = describe("shadow_decisions_total", "Requests that a Shadow policy decided, by what differs from the decision in force.", "policy", "difference")
+	describeRecords  = describe("recorded_requests_total", "Requests for the file of --record-requests, by result: written, dropped, failed.", "result")
 	describeReady    = describe("ready", "1 if /readyz says ready.")
 	describeProblems = describe("manifest_problems", "Problems of the last reading of the manifests, if it was not put in force.")
 	describeLoaded   = describe("manifest_loaded_timestamp_seconds", "When the manifests in force were put in force.")
@@ -78,6 +79,11 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	counter(describePanics, panics)
 	for c, n := range m.gate.checks.ShadowCounts() {
 		counter(describeShadows, n, c.Policy, string(c.Difference))
+	}
+	if rec := m.gate.recorder; rec != nil {
+		counter(describeRecords, rec.records.Load(), "written")
+		counter(describeRecords, rec.dropped.Load(), "dropped")
+		counter(describeRecords, rec.failures.Load(), "failed")
 	}
 	r := m.gate.readiness()
 	gauge(describeReady, truth(r.Ready))

@@ -47,7 +47,7 @@ func TestMetrics(t *testing.T) {
 		p.wait()
 	})
 	t.Run("names_and_help_are_as_Prometheus_wants_them", func(t *testing.T) {
-		g := newGate(zap.NewNop(), 0)
+		g := newGate(zap.NewNop(), 0, nil)
 		r := prometheus.NewPedanticRegistry()
 		r.MustRegister(metrics{g}, g.latency)
 		problems, err := testutil.GatherAndLint(r)

@@ -33,6 +33,7 @@ type serveOptions struct {
 	socketMode      string
 	maxAge          time.Duration
 	tls             tlsOptions
+	record          recordOptions
 }
 
 func newServe(t *terminal) *cobra.Command {
@@ -69,6 +70,10 @@ func newServe(t *terminal) *cobra.Command {
 	f.StringVar(&o.tls.clientCA, "grpc-client-ca", "", "PEM certificates that Envoy's client certificate, required then, is verified against")
 	f.StringArrayVar(&o.tls.clientSANs, "grpc-client-san", nil, "URI such as spiffe://mesh/envoy or DNS name, one of which Envoy's certificate must have (may be repeated)")
 	f.DurationVar(&o.maxAge, "grpc-max-connection-age", 30*time.Minute, "after which a connection is replaced, without a lost call, so that certificates are looked at again; 0 for never")
+	f.StringVar(&o.record.file, "record-requests", "", "write requests, with bodies, claims and objects, to this file, to replay them with usher test --against; \"\" for none")
+	f.Float64Var(&o.record.sample, "record-requests-sample", 1, "which share of the requests is recorded: 0.01 is one of a hundred")
+	f.IntVar(&o.record.size, "record-requests-size", 100, "how many MiB the file, and the one before it (FILE.1), may take together")
+	f.IntVar(&o.record.body, "record-requests-body", 64<<10, "largest body that is recorded, in bytes")
 	c.RunE = func(*cobra.Command, []string) error {
 		log, flush, err := o.check(t)
 		if err != nil {
@@ -94,6 +99,9 @@ func (o *serveOptions) check(t *terminal) (*zap.Logger, func(), error) {
 	if o.drainDelay < 0 || o.drainTimeout < 0 {
 		return nil, nil, errors.New("--drain-delay and --drain-timeout: expected no negative duration")
 	}
+	if err := o.record.check(); err != nil {
+		return nil, nil, err
+	}
 	if _, _, err := network(o.grpcAddress); err != nil {
 		return nil, nil, fmt.Errorf("--grpc-address: %w", err)
 	}
@@ -111,7 +119,11 @@ func (o *serveOptions) check(t *terminal) (*zap.Logger, func(), error) {
 
 // serve runs until ctx ends or a listener fails. It returns once everything that it started has ended.
 func serve(ctx context.Context, t *terminal, log *zap.Logger, o serveOptions) (err error) {
-	gate := newGate(log, int(o.maxRequestBytes))
+	recorder, err := o.record.start(log)
+	if err != nil {
+		return err
+	}
+	gate := newGate(log, int(o.maxRequestBytes), recorder)
 	defer gate.close()
 	watchManifests, err := o.source(ctx, t, log, gate)
 	if err != nil {

@@ -20,6 +20,9 @@ type testOptions struct {
 	only        string
 	minCoverage int
 	verbose     bool
+	against     string // another version of the manifests
+	records     string
+	exitCode    bool
 }
 
 func newTest(t *terminal) *cobra.Command {
@@ -29,7 +32,8 @@ func newTest(t *terminal) *cobra.Command {
 		Long: "Test reads manifests, files or directories, and runs the PolicyTests among them: it decides each request by the code\n" +
 			"that serves, and compares what becomes of it. It asks nobody: tokens and objects are those that the tests suppose.\n\n" +
 			"It also says which rules no test reaches. A failed test, or less coverage than asked for, ends with exit code 4.",
-		Example: "  usher test policy.yaml policy_test.yaml\n  usher test manifests/ --min-coverage 100\n  usher test manifests/ --output junit > report.xml",
+		Example: "  usher test policy.yaml policy_test.yaml\n  usher test manifests/ --min-coverage 100\n  usher test manifests/ --output junit > report.xml\n" +
+			"  usher test manifests/ --against next/ --records requests.jsonl",
 	}
 	var o testOptions
 	f := c.Flags()
@@ -37,6 +41,9 @@ func newTest(t *terminal) *cobra.Command {
 	f.StringVar(&o.only, "run", "", "run only cases whose name, PolicyTest and case, matches this regular expression")
 	f.IntVar(&o.minCoverage, "min-coverage", 0, "how many of 100 rules must be reached")
 	f.BoolVar(&o.verbose, "verbose", false, "show the cases that passed too")
+	f.StringVar(&o.against, "against", "", "instead of what is expected, show what another version of the manifests decides otherwise: a file or a directory")
+	f.StringVar(&o.records, "records", "", "with --against: requests that serve --record-requests wrote, too; FILE, or - for standard input")
+	f.BoolVar(&o.exitCode, "exit-code", false, "with --against: end with exit code 4 if a request is decided otherwise")
 	c.RunE = func(_ *cobra.Command, paths []string) error {
 		if len(paths) == 0 {
 			return errors.New("test: a path is missing")
@@ -56,6 +63,14 @@ func (o *testOptions) check() (*regexp.Regexp, error) {
 	if o.minCoverage < 0 || o.minCoverage > 100 {
 		return nil, fmt.Errorf("--min-coverage %d: expected 0 to 100", o.minCoverage)
 	}
+	switch {
+	case o.against == "" && (o.records != "" || o.exitCode):
+		return nil, errors.New("--records and --exit-code are for --against")
+	case o.against != "" && (o.output == "junit" || o.minCoverage > 0 || o.verbose):
+		return nil, errors.New("--against runs no tests: --output junit, --min-coverage and --verbose are not for it")
+	case o.records != "" && o.only != "":
+		return nil, errors.New("--run is about cases, and --records about recorded requests: give one of them")
+	}
 	only, err := regexp.Compile(o.only)
 	if err != nil {
 		return nil, fmt.Errorf("--run: %w", err)
@@ -73,7 +88,7 @@ func test(t *terminal, paths []string, o testOptions) error {
 	}
 	r := watch.Files{Paths: paths, Presets: presets()}.Read()
 	_, problems := build(nil, r, nil)
-	if len(problems) == 0 && len(r.Compiled.Tests) == 0 {
+	if len(problems) == 0 && len(r.Compiled.Tests) == 0 && o.records == "" {
 		problems = policy.Problems{{
 			Pos: policy.Position{File: paths[0]}, Found: "found no PolicyTest", Want: "at least one document of kind PolicyTest", Hint: "name the files or directories that hold them",
 		}}
@@ -81,6 +96,14 @@ func test(t *terminal, paths []string, o testOptions) error {
 	if len(problems) > 0 {
 		t.problems(t.err, problems)
 		return &exitError{code: exitInvalid}
+	}
+	if o.against != "" {
+		other := watch.Files{Paths: []string{o.against}, Presets: presets()}.Read()
+		if _, problems := build(nil, other, nil); len(problems) > 0 {
+			t.problems(t.err, problems)
+			return &exitError{code: exitInvalid}
+		}
+		return against(t, r, other, selected(r.Compiled.Tests, only), o)
 	}
 	t.warnings(r.Compiled.Snapshot.Warnings())
 	began := time.Now()

@@ -3,7 +3,9 @@ package dryrun
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/usher-authz/usher/policy"
 	"github.com/usher-authz/usher/policy/policytest"
@@ -14,11 +16,23 @@ type Record struct {
 	Identity policytest.Identity // Anonymous where none was recorded
 	Request  policytest.Request
 	Objects  []policytest.Object
-	Missing  []string // what the record does not hold, and a decision may depend on
+	Missing  []string      // what the record does not hold, and a decision may depend on
+	Known    []KnownObject // that were looked up, whether they exist or not
+	Refused  bool          // there was a token, and it was not accepted
+	Time     time.Time     // zero: not recorded
 
 	Policy, Outcome, Rule, Reason string
 	Status                        int
 }
+
+// What may be missing in a record, beside others that need no telling apart.
+const (
+	MissingHeaders = "headers"
+	MissingBody    = "body"
+)
+
+// KnownObject is one that was looked up.
+type KnownObject struct{ Resource, ID, Path string }
 
 // recorded is a decision record of the log, or a [Story], which has `request`.
 type recorded struct {
@@ -36,6 +50,11 @@ type recorded struct {
 	Identity *StoryIdentity  `json:"identity"`
 	Objects  []StoryObject   `json:"objects"`
 	Answer   StoryAnswer     `json:"answer"`
+
+	// Of a [Recording].
+	Time       string     `json:"time"`
+	Credential Credential `json:"credential"`
+	Missing    []string   `json:"missing"`
 }
 
 // ParseRecord reads one decision record as `usher serve` logs it (log-format json), or what `usher explain --output json` has
@@ -76,6 +95,15 @@ func ParseRecord(text []byte) (Record, error) {
 	return out, nil
 }
 
+// OtherLine reports whether a line of a log is none of a decision: a message of serve's own, or a Shadow policy's view of a
+// request that has its own record.
+func OtherLine(line []byte) bool {
+	var in struct {
+		Message string `json:"msg"`
+	}
+	return json.Unmarshal(line, &in) == nil && in.Message != "" && in.Message != "decision"
+}
+
 // story reads what was told before.
 func (in *recorded) story(exact policy.Value) (Record, error) {
 	r := in.Request
@@ -91,11 +119,22 @@ func (in *recorded) story(exact policy.Value) (Record, error) {
 	if r.Method == "" || r.Host == "" || r.Path == "" {
 		return Record{}, errors.New("its request lacks method, host or path")
 	}
-	for name, v := range r.Headers {
-		if v != Hidden {
-			out.Request.Headers[name] = v
+	if in.Time != "" {
+		var err error
+		if out.Time, err = time.Parse(time.RFC3339Nano, in.Time); err != nil {
+			return Record{}, errors.New("its time is none")
 		}
 	}
+	out.Missing = slices.Clone(in.Missing)
+	for name, v := range r.Headers {
+		switch {
+		case !strings.Contains(v, Hidden):
+			out.Request.Headers[name] = v
+		case !unseen(name) && !slices.Contains(out.Missing, MissingHeaders):
+			out.Missing = append(out.Missing, MissingHeaders)
+		}
+	}
+	delete(out.Request.Headers, "content-length") // goes with the body
 	if strings.Contains(r.Path+r.Body, Hidden) {
 		out.Missing = append(out.Missing, "what was hidden in the request")
 	}
@@ -105,7 +144,11 @@ func (in *recorded) story(exact policy.Value) (Record, error) {
 	switch i := in.Identity; {
 	case i == nil || i.Anonymous:
 		out.Identity.Anonymous = true
-		if i == nil && in.Answer.Status == 401 {
+		switch {
+		case in.Credential == CredentialRefused:
+			out.Refused = true
+		case in.Credential == CredentialNone, i != nil:
+		default:
 			out.Missing = append(out.Missing, "token")
 		}
 	case i.Identity == "":
@@ -113,6 +156,9 @@ func (in *recorded) story(exact policy.Value) (Record, error) {
 	default:
 		out.Identity.Provider = i.Provider
 		claims, _ := at(exact, "identity", "claims").(map[string]any)
+		if strings.Contains(JSON(claims), Hidden) {
+			out.Missing = append(out.Missing, "what was hidden in the claims")
+		}
 		out.Identity.User = &policytest.User{Identity: i.Identity, DisplayName: i.DisplayName, Permissions: i.Permissions, Claims: claims}
 	}
 	list, _ := at(exact, "objects").([]any)
@@ -120,8 +166,12 @@ func (in *recorded) story(exact policy.Value) (Record, error) {
 		return Record{}, errors.New("its objects are not a list of that name")
 	}
 	for i, o := range in.Objects {
+		out.Known = append(out.Known, KnownObject{o.Resource, o.ID, o.Path})
 		if o.Found {
 			metadata, _ := at(list[i], "metadata").(map[string]any)
+			if strings.Contains(JSON(metadata), Hidden) {
+				out.Missing = append(out.Missing, "what was hidden in an object")
+			}
 			out.Objects = append(out.Objects, policytest.Object{Resource: o.Resource, ID: o.ID, Metadata: metadata})
 		}
 	}
@@ -135,4 +185,13 @@ func at(v policy.Value, path ...string) policy.Value {
 		v = object[name]
 	}
 	return v
+}
+
+// unseen reports whether expressions never see a header of that name.
+func unseen(name string) bool {
+	switch name {
+	case "authorization", "dpop", "cookie", "proxy-authorization":
+		return true
+	}
+	return false
 }

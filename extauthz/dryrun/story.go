@@ -2,7 +2,6 @@ package dryrun
 
 import (
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 
@@ -26,6 +25,8 @@ type Story struct {
 	Edits      []StoryEdit      `json:"edits"`
 	Backend    *StoryBackend    `json:"backend"` // what the backend gets; null: nothing
 	Answer     StoryAnswer      `json:"answer"`
+
+	why *extauthz.Explanation
 }
 
 // StoryRequest is what the client sent.
@@ -140,7 +141,7 @@ func (g *Gate) Tell(id policytest.Identity, r policytest.Request) Story {
 		h.header = p.TokenFrom.Header
 	}
 	s := Story{
-		Stage: why.Stage, Objects: []StoryObject{}, Edits: []StoryEdit{}, Operations: []StoryOperation{},
+		why: why, Stage: why.Stage, Objects: []StoryObject{}, Edits: []StoryEdit{}, Operations: []StoryOperation{},
 		Request: StoryRequest{
 			Method: r.Method, Host: r.Host, Path: h.path(r.Path), Headers: h.headers(r.Headers), Body: h.text(string(r.Body)),
 			Policy: r.Policy, RemoteAddress: r.RemoteAddress,
@@ -242,70 +243,6 @@ func members(set []policy.EditMember) map[string]any {
 		out[m.Name] = m.Value
 	}
 	return out
-}
-
-// Hidden stands for a credential.
-const Hidden = policytest.Hidden
-
-// hider hides credentials: by the names of what holds them, and the token wherever it stands.
-type hider struct{ token, header string }
-
-func (h hider) headers(in map[string]string) map[string]string {
-	out := maps.Clone(in)
-	if out == nil {
-		out = map[string]string{}
-	}
-	for name, v := range out {
-		if secretName(name) || h.header != "" && policy.CanonicalHeader(name) == h.header {
-			v = Hidden
-		}
-		out[name] = h.text(v)
-	}
-	return out
-}
-
-// path hides the query's parameters that hold credentials.
-func (h hider) path(path string) string {
-	path, query, found := strings.Cut(path, "?")
-	if !found {
-		return h.text(path)
-	}
-	pairs := strings.Split(query, "&")
-	for i, pair := range pairs {
-		if name, _, ok := strings.Cut(pair, "="); ok && secretName(name) {
-			pairs[i] = name + "=" + Hidden
-		}
-	}
-	return h.text(path + "?" + strings.Join(pairs, "&"))
-}
-
-// text hides the token itself, and whatever else is a JWS.
-func (h hider) text(s string) string {
-	if len(h.token) >= 8 {
-		s = strings.ReplaceAll(s, h.token, Hidden)
-	}
-	return policytest.Hide(s)
-}
-
-// object hides tokens in a JSON object.
-func (h hider) object(in map[string]any) map[string]any {
-	if in == nil {
-		return nil
-	}
-	out, _ := policytest.HideValue(in, h.text).(map[string]any)
-	return out
-}
-
-// secretName reports whether a header or a parameter of that name may hold a credential.
-func secretName(name string) bool {
-	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
-	switch name {
-	case "authorization", "proxy-authorization", "cookie", "set-cookie", "dpop", "x-forwarded-client-cert", "code", "sig", "signature":
-		return true
-	}
-	return slices.ContainsFunc([]string{"token", "secret", "password", "api-key", "apikey", "auth-key", "access-key", "credential"}, func(part string) bool {
-		return strings.Contains(name, part)
-	})
 }
 
 // JSON writes a value as one line, for people.
