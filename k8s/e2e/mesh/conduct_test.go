@@ -10,6 +10,12 @@ import (
 
 // guards shows that the gate guards the LangGraph server: it is the same for each mesh.
 func guards(t *testing.T, g *gate) {
+	conversation(t, g)
+	attacks(t, g)
+}
+
+// conversation is what Alice may do, and Bob may not.
+func conversation(t *testing.T, g *gate) {
 	t.Run("Alice has a thread that is hers, and Bob sees nothing of it", func(t *testing.T) {
 		backend.reset()
 		created := g.want(t, 200, call{method: "POST", path: "/threads", token: alice, body: `{"metadata": {"topic": "weather", "owner": "bob"}}`})
@@ -55,6 +61,10 @@ func guards(t *testing.T, g *gate) {
 		}
 		g.want(t, 404, call{method: "POST", path: "/threads/" + thread.ID + "/runs/stream", token: bob, body: body})
 	})
+}
+
+// attacks end at the gate, and what is odd is taken as what it is.
+func attacks(t *testing.T, g *gate) {
 	t.Run("what no rule allows is denied", func(t *testing.T) {
 		backend.reset()
 		g.want(t, 403, call{method: "PUT", path: "/store/items", token: alice, body: `{"namespace":["alice"],"key":"k","value":{}}`})
