@@ -99,7 +99,7 @@ func (o *serveOptions) check(t *terminal) (*zap.Logger, func(), error) {
 	if o.drainDelay < 0 || o.drainTimeout < 0 {
 		return nil, nil, errors.New("--drain-delay and --drain-timeout: expected no negative duration")
 	}
-	if err := o.record.check(); err != nil {
+	if err := o.record.check(); o.record.file != "" && err != nil {
 		return nil, nil, err
 	}
 	if _, _, err := network(o.grpcAddress); err != nil {
