@@ -179,7 +179,7 @@ func (c *Client) Get(ctx context.Context, ref policy.Ref) (policy.Object, error)
 	}
 }
 
-// Forget drops what is known of the object, as a write to it is about to pass.
+// Forget drops what is known of the object at the reference's path, however it is read, as a write to it is about to pass.
 //
 // The write reaches the backend only after Usher has answered, at a time that Usher does not learn. So for TTL from now
 // on nothing of the object is kept, and a look-up that began before is shared with nobody who asks later: each answer is
@@ -189,9 +189,11 @@ func (c *Client) Forget(ref policy.Ref) {
 	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f := c.flights[ref]; f != nil {
-		f.forgotten = true
-		delete(c.flights, ref)
+	for r, f := range c.flights { // not more than Parallel and Queue
+		if r.Path == ref.Path {
+			f.forgotten = true
+			delete(c.flights, r)
+		}
 	}
 	c.cache.bar(ref, now.Add(c.ttl))
 }

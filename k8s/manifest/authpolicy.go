@@ -29,7 +29,7 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 	}
 	before := len(c.problems)
 	s.API = c.api(o)
-	noRoutes := spec.API.OpenAPI != nil && len(s.API.Routes) == 0 && len(c.problems) > before // and why was said
+	noRoutes := spec.API.OpenAPI != nil && len(s.API.Routes) == 0 && (len(c.problems) > before || c.unread) // and why was said
 	s.Providers, s.Warnings = c.providers(o, s.API), c.namesakes(o)
 	if spec.ResourceMetadata != "" {
 		// RFC 9728, section 3.

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -40,6 +41,9 @@ func (c *compiler) openAPI(o *Object) []policy.RouteSource {
 	return r.routes()
 }
 
+// defaultDocumentKey is the key in a ConfigMap where none is named.
+const defaultDocumentKey = "openapi.yaml"
+
 // document finds the document, or says why there is none.
 func (c *compiler) document(o *Object) *Object {
 	ref := o.AuthPolicy.Spec.API.OpenAPI
@@ -75,8 +79,9 @@ func (c *compiler) document(o *Object) *Object {
 // configMapDocument resolves a reference within the object's namespace.
 func (c *compiler) configMapDocument(o *Object, ref v1alpha1.ConfigMapKeyRef) *Object {
 	at := o.at("spec", "api", "openapi", "configMapRef")
-	if ref.Key == "" {
-		ref.Key = "openapi.yaml"
+	ref.Key = cmp.Or(ref.Key, defaultDocumentKey)
+	if text, ok := o.texts[documentKey]; ok {
+		return c.innerDocument(o, text)
 	}
 	m := c.byName[key{v1alpha1.KindConfigMap, o.Namespace, ref.Name}]
 	if m == nil {
@@ -85,16 +90,26 @@ func (c *compiler) configMapDocument(o *Object, ref v1alpha1.ConfigMapKeyRef) *O
 			if hint == "" {
 				hint = "a ConfigMap in the same files and the same namespace serves it"
 			}
-			c.add(at, fmt.Sprintf("found no ConfigMap %q", ref.Name), "a ConfigMap with key "+ref.Key, hint)
+			c.unresolved(at, fmt.Sprintf("found no ConfigMap %q", ref.Name), "a ConfigMap with key "+ref.Key, hint)
 		}
 		return nil
 	}
 	text, ok := m.texts[ref.Key]
 	if !ok {
 		if !m.broken {
-			c.add(at, fmt.Sprintf("found no key %q in the data of ConfigMap %q", ref.Key, ref.Name), oneOf(sorted(m.ConfigMap.Data)), "")
+			c.unresolved(at, fmt.Sprintf("found no key %q in the data of ConfigMap %q", ref.Key, ref.Name), oneOf(sorted(m.ConfigMap.Data)), "")
 		}
 		return nil
+	}
+	return c.innerDocument(o, text)
+}
+
+// innerDocument reads the document for a policy.
+func (c *compiler) innerDocument(o *Object, text inner) *Object {
+	if c.apart { // of two policies with one document, only one may be wrong about it
+		file, _, _ := strings.Cut(o.Pos.File, "[")
+		text.source = &source{file: file + "[OpenAPI]"}
+		text.first, text.indent = 0, 0
 	}
 	doc, problems := text.document()
 	c.problems = append(c.problems, problems...)

@@ -1,6 +1,10 @@
 package manifest
 
-import "github.com/usher-authz/usher/policy"
+import (
+	"strings"
+
+	"github.com/usher-authz/usher/policy"
+)
 
 // Review says what is wrong with one object, alone and beside the others, which come in order of age: before it is stored.
 // What is wrong with the others is not told, and does not count.
@@ -20,11 +24,11 @@ func (k *Keeper) Review(object Object, others []Object) policy.Problems {
 		all = append(all, object)
 	}
 	c := newCompiler(k.presets)
-	c.qualified = true
+	c.qualified, c.apart = true, true
 	_, problems := (*Compiled)(nil).next(c, all)
 	var own policy.Problems
 	for _, p := range problems {
-		if p.Pos.File == file {
+		if of, _, _ := strings.Cut(p.Pos.File, "["); of == file { // in it, or in the document that it names
 			own = append(own, p)
 		}
 	}

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -42,7 +43,7 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 	current := slices.Clone(objects)
 	for len(current) > 0 {
 		c := newCompiler(k.presets)
-		c.qualified = true
+		c.qualified, c.apart = true, true
 		compiled, problems := k.prev.next(c, current)
 		if compiled != nil {
 			k.keep(compiled, verdicts)
@@ -50,7 +51,9 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 		}
 		bad := map[string]policy.Problems{}
 		for _, p := range problems {
-			bad[p.Pos.File] = append(bad[p.Pos.File], p)
+			// What is wrong in a document is its policy's problem: see inner.document.
+			file, _, _ := strings.Cut(p.Pos.File, "[")
+			bad[file] = append(bad[file], p)
 		}
 		for i := range current {
 			if o := &current[i]; o.broken || o.Kind == "" || o.Name == "" {
@@ -129,6 +132,12 @@ func (k *Keeper) keep(compiled *Compiled, verdicts map[string]Verdict) {
 			good[o.Pos.File] = o
 		}
 	}
+	for file, o := range good {
+		if text, ok := o.document(good); ok {
+			o.texts = map[string]inner{documentKey: text} // it has its own, whatever the ConfigMap says later
+			good[file] = o
+		}
+	}
 	// What is deleted is no longer good; a Secret stays for as long as somebody has it.
 	for file, o := range good {
 		if _, exists := verdicts[file]; !exists && o.Secret == nil {
@@ -141,6 +150,36 @@ func (k *Keeper) keep(compiled *Compiled, verdicts map[string]Verdict) {
 // SecretFile is what the Secret of that name is called in positions.
 func SecretFile(namespace, name string) string {
 	return v1alpha1.KindSecret + " " + namespace + "/" + name
+}
+
+// ConfigMapFile is what the ConfigMap of that name is called in positions.
+func ConfigMapFile(namespace, name string) string {
+	return v1alpha1.KindConfigMap + " " + namespace + "/" + name
+}
+
+// ConfigMapRefs returns the ConfigMaps that an object refers to, by name, in its own namespace.
+func (o *Object) ConfigMapRefs() []string {
+	if t := o.text("spec", "api", "openapi", "configMapRef", "name"); o.AuthPolicy != nil && t.Text != "" {
+		return []string{t.Text}
+	}
+	return nil
+}
+
+// documentKey is where a policy that was good has the OpenAPI document that it had then.
+const documentKey = ""
+
+// document returns the text of the OpenAPI document that a good policy has by a ConfigMap.
+func (o *Object) document(objects map[string]Object) (inner, bool) {
+	if o.AuthPolicy == nil || o.AuthPolicy.Spec.API.OpenAPI == nil || o.AuthPolicy.Spec.API.OpenAPI.ConfigMapRef == nil {
+		return inner{}, false
+	}
+	if text, ok := o.texts[documentKey]; ok {
+		return text, true
+	}
+	ref := o.AuthPolicy.Spec.API.OpenAPI.ConfigMapRef
+	m := objects[ConfigMapFile(o.Namespace, ref.Name)]
+	text, ok := m.texts[cmp.Or(ref.Key, defaultDocumentKey)]
+	return text, ok
 }
 
 // empty is what is in force where nothing is: every host is answered 404.

@@ -32,6 +32,13 @@ func TestKeeper(t *testing.T) {
 	secret := func(value string) [2]string {
 		return [2]string{"Secret a/s", fmt.Sprintf("{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: a}, stringData: {sharedSecret: '%s'}}", value)}
 	}
+	document := func(paths string) [2]string {
+		return [2]string{"ConfigMap a/docs", fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: docs, namespace: a}, data: {openapi.yaml: '{openapi: 3.1.0, paths: {%s}}'}}", paths)}
+	}
+	described := func(name, host, more string) [2]string {
+		return [2]string{"AuthPolicy a/" + name, fmt.Sprintf("{apiVersion: usher.dev/v1alpha1, kind: AuthPolicy, metadata: {name: %s, namespace: a}, spec: {hosts: [%s], providers: [idp], api: {openapi: {configMapRef: {name: docs}}}%s}}", name, host, more)}
+	}
+	const read, strange = "/items: {get: {operationId: items.read}}", "/items: {get: {operationId: getItems}}"
 	const rules, broken = ", rules: [{on: '*'}]", ", rules: [{on: '*', allow: 'no such name'}]"
 	const long, short = "0123456789abcdef0123456789abcdef", "short"
 	withSecret := ", jwt: {sharedSecretRef: {name: s}}"
@@ -80,6 +87,18 @@ func TestKeeper(t *testing.T) {
 			{parts{secret(short), provider("idp", withSecret), guard("one", "one.test", rules)}, "one.test=one two.test=none other.test=none; bad: IdentityProvider a/idp (last good)"},
 			{parts{provider("idp", withSecret), guard("one", "one.test", rules)}, "one.test=one two.test=none other.test=none; bad: IdentityProvider a/idp (last good)"},
 			{parts{secret(long), provider("idp", withSecret), guard("one", "one.test", rules)}, "one.test=one two.test=none other.test=none"},
+		}},
+		{"a_document_that_goes_bad_or_away_leaves_the_last_good_one", []step{
+			{parts{document(read), provider("idp", ""), described("one", "one.test", rules), guard("two", "two.test", rules)}, "one.test=one two.test=two other.test=none"},
+			{parts{document(strange), provider("idp", ""), described("one", "one.test", rules), guard("two", "two.test", rules)}, "one.test=one two.test=two other.test=none; bad: AuthPolicy a/one (last good)"},
+			{parts{provider("idp", ""), described("one", "one.test", rules), guard("two", "two.test", rules)}, "one.test=one two.test=two other.test=none; bad: AuthPolicy a/one (last good)"},
+			{parts{document(read), provider("idp", ""), described("one", "one.test", rules), guard("two", "two.test", rules)}, "one.test=one two.test=two other.test=none"},
+		}},
+		{"a_document_that_never_was_good_closes_its_policy", []step{
+			{parts{document(strange), provider("idp", ""), described("one", "one.test", rules), guard("two", "two.test", rules)}, "one.test=503 two.test=two other.test=none; bad: AuthPolicy a/one"},
+		}},
+		{"of_two_policies_with_one_document_only_the_one_that_is_wrong_about_it_is_refused", []step{
+			{parts{document(read), provider("idp", ""), described("one", "one.test", ", rules: [{on: items, filter: {owner: user.identity}}]"), described("two", "two.test", rules)}, "one.test=503 two.test=two other.test=none; bad: AuthPolicy a/one"},
 		}},
 		{"everything_gone_guards_nothing", []step{
 			{parts{provider("idp", ""), guard("one", "one.test", rules)}, "one.test=one two.test=none other.test=none"},

@@ -90,6 +90,20 @@ func (w *Watcher) review(ctx context.Context, r *admissionv1.AdmissionRequest) (
 			others = append(slices.Clip(others), parsed...)
 		}
 	}
+	for _, name := range o.parsed.ConfigMapRefs() {
+		file := manifest.ConfigMapFile(u.GetNamespace(), name)
+		if slices.ContainsFunc(others, func(o manifest.Object) bool { return o.Pos.File == file }) {
+			continue
+		}
+		text, err := w.configMap(ctx, types.NamespacedName{Namespace: u.GetNamespace(), Name: name})
+		if err != nil {
+			return nil, err
+		}
+		if text != nil {
+			parsed, _ := manifest.Parse(file, text)
+			others = append(slices.Clip(others), parsed...)
+		}
+	}
 	problems := append(slices.Clone(o.problems), w.keeper.Review(o.parsed, others)...).Sort()
 	answer := &admissionv1.AdmissionResponse{Allowed: true}
 	var wrong policy.Problems

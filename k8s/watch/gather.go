@@ -26,7 +26,7 @@ type object struct {
 	problems policy.Problems // of parsing
 }
 
-// gather reads the objects, in order of age, and the Secrets that they refer to. The error is one of the API server.
+// gather reads the objects, in order of age, and the Secrets and ConfigMaps that they refer to. The error is one of the API server.
 func (w *Watcher) gather(ctx context.Context) (objects []object, sources []file, err error) {
 	for _, kind := range clusterKinds {
 		list := &unstructured.UnstructuredList{}
@@ -41,24 +41,36 @@ func (w *Watcher) gather(ctx context.Context) (objects []object, sources []file,
 	}
 	slices.SortFunc(objects, older)
 	slices.SortFunc(sources, func(a, b file) int { return strings.Compare(a.name, b.name) })
-	wanted := map[types.NamespacedName]bool{}
+	secrets, configMaps := map[types.NamespacedName]bool{}, map[types.NamespacedName]bool{}
 	for _, o := range objects {
 		for _, name := range o.parsed.SecretRefs() {
-			wanted[types.NamespacedName{Namespace: o.source.GetNamespace(), Name: name}] = true
+			secrets[types.NamespacedName{Namespace: o.source.GetNamespace(), Name: name}] = true
+		}
+		for _, name := range o.parsed.ConfigMapRefs() {
+			configMaps[types.NamespacedName{Namespace: o.source.GetNamespace(), Name: name}] = true
 		}
 	}
-	for _, name := range sortedNames(wanted) {
-		text, err := w.secret(ctx, name)
-		if err != nil {
-			return nil, nil, err
+	for _, kind := range []struct {
+		wanted map[types.NamespacedName]bool
+		read   func(context.Context, types.NamespacedName) ([]byte, error)
+		file   func(namespace, name string) string
+	}{
+		{secrets, w.secret, manifest.SecretFile},
+		{configMaps, w.configMap, manifest.ConfigMapFile},
+	} {
+		for _, name := range sortedNames(kind.wanted) {
+			text, err := kind.read(ctx, name)
+			if err != nil {
+				return nil, nil, err
+			}
+			if text == nil {
+				continue // the object that refers to it says so
+			}
+			f := kind.file(name.Namespace, name.Name)
+			parsed, problems := manifest.Parse(f, text)
+			objects = append(objects, object{file: f, parsed: parsed[0], problems: problems})
+			sources = append(sources, file{name: f, text: text})
 		}
-		if text == nil {
-			continue // the object that refers to it says so
-		}
-		f := manifest.SecretFile(name.Namespace, name.Name)
-		parsed, problems := manifest.Parse(f, text)
-		objects = append(objects, object{file: f, parsed: parsed[0], problems: problems})
-		sources = append(sources, file{name: f, text: text})
 	}
 	return objects, sources, nil
 }
@@ -96,6 +108,24 @@ func (w *Watcher) secret(ctx context.Context, name types.NamespacedName) ([]byte
 	}
 	return json.Marshal(map[string]any{
 		"apiVersion": "v1", "kind": v1alpha1.KindSecret, "metadata": map[string]any{"name": name.Name, "namespace": name.Namespace}, "data": s.Data,
+	})
+}
+
+// configMap reads one ConfigMap from the API server itself; nil if there is none.
+func (w *Watcher) configMap(ctx context.Context, name types.NamespacedName) ([]byte, error) {
+	m := &corev1.ConfigMap{}
+	err := w.manager.GetAPIReader().Get(ctx, client.ObjectKey(name), m)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case apierrors.IsForbidden(err):
+		w.Logger.Warn("permission is missing: get configmaps by name in namespace " + name.Namespace)
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read ConfigMap %s: %w", name, err)
+	}
+	return json.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": v1alpha1.KindConfigMap, "metadata": map[string]any{"name": name.Name, "namespace": name.Namespace}, "data": m.Data,
 	})
 }
 

@@ -33,7 +33,7 @@ var work = []string{
 	"get identityproviders.usher.dev", "list identityproviders.usher.dev", "watch identityproviders.usher.dev",
 	"get authpolicies.usher.dev/any --subresource=status", "patch authpolicies.usher.dev/any --subresource=status", "update authpolicies.usher.dev/any --subresource=status",
 	"get identityproviders.usher.dev/any --subresource=status", "patch identityproviders.usher.dev/any --subresource=status", "update identityproviders.usher.dev/any --subresource=status",
-	"get secrets/any", "create events", "patch events", "create events.events.k8s.io", "patch events.events.k8s.io",
+	"get secrets/any", "get configmaps/any", "create events", "patch events", "create events.events.k8s.io", "patch events.events.k8s.io",
 }
 
 // election is what it does in its own namespace besides.
@@ -45,7 +45,7 @@ var barred = []string{
 	"create authpolicies.usher.dev", "update authpolicies.usher.dev/any", "patch authpolicies.usher.dev/any", "delete authpolicies.usher.dev/any", "deletecollection authpolicies.usher.dev",
 	"create identityproviders.usher.dev", "update identityproviders.usher.dev/any", "patch identityproviders.usher.dev/any", "delete identityproviders.usher.dev/any",
 	"create pods", "get pods", "list pods", "create pods/any --subresource=exec", "get pods/any --subresource=log",
-	"create deployments.apps", "update deployments.apps/usher", "patch deployments.apps/usher", "get configmaps", "list configmaps",
+	"create deployments.apps", "update deployments.apps/usher", "patch deployments.apps/usher", "list configmaps", "watch configmaps", "create configmaps", "update configmaps/any", "patch configmaps/any", "delete configmaps/any",
 	"create serviceaccounts/usher --subresource=token", "impersonate serviceaccounts", "impersonate users",
 	"create roles.rbac.authorization.k8s.io", "update roles.rbac.authorization.k8s.io/usher", "bind roles.rbac.authorization.k8s.io", "escalate roles.rbac.authorization.k8s.io",
 	"create rolebindings.rbac.authorization.k8s.io", "create clusterrolebindings.rbac.authorization.k8s.io", "bind clusterroles.rbac.authorization.k8s.io",
