@@ -21,6 +21,21 @@ type ObjectReader struct {
 	id       *expression // nil: any
 }
 
+// ReadsAlike reports whether two readers, of two versions of a policy perhaps, surely read the same metadata from an answer.
+// Both may be nil. What uses variables is not taken for alike.
+func (a *ObjectReader) ReadsAlike(b *ObjectReader) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	same := func(x, y *expression) bool {
+		if x == nil || y == nil {
+			return x == y
+		}
+		return x == y || x.text == y.text && len(x.names) == 0 && len(y.names) == 0
+	}
+	return same(a.metadata, b.metadata) && same(a.id, b.id)
+}
+
 // Read evaluates the answer, which is strict JSON. An object whose answer lacks what the expression asks for exists, and
 // has no metadata: no filter selects it. Anything else than an object is an error, and so is an answer about another id
 // than the one that was asked for; the error shows nothing of the answer.

@@ -122,6 +122,13 @@ func (v *Versions) lacks(r *Record, c *Comparison) string {
 			}
 		}
 	}
+	for _, ref := range b.Needs {
+		// The record has what was read of the answer then, and not the answer.
+		i := slices.IndexFunc(a.Needs, func(o policy.Ref) bool { return o.Resource == ref.Resource && o.ID == ref.ID && o.Path == ref.Path })
+		if ref.Reader != nil && (i < 0 || !ref.Reader.ReadsAlike(a.Needs[i].Reader)) {
+			return fmt.Sprintf("the other version reads the metadata of %s %s in another way", ref.Resource, ref.ID)
+		}
+	}
 	return ""
 }
 
