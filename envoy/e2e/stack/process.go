@@ -29,3 +29,13 @@ func Poll(ctx context.Context, f func() error) error { return poll(ctx, f) }
 
 // Answers200 is ready when a GET of url is answered 200.
 func Answers200(url string) func(context.Context) error { return answers200(url) }
+
+// Pid is the process id of a running part; 0 if it does not run.
+func (p *Part) Pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
