@@ -29,6 +29,8 @@ type Object struct {
 	broken bool        // Parse reported a problem in it
 	// standIn is an AuthPolicy that never compiled: its hosts are answered 503.
 	standIn bool
+	// secrets are the Secrets of a last good version, by name; nil: those that are there now.
+	secrets map[string]*v1alpha1.Secret
 	texts   map[string]inner // of a ConfigMap
 }
 

@@ -107,6 +107,9 @@ func (c *compiler) secret(o *Object, ref v1alpha1.SecretKeyRef, defaultKey strin
 		ref.Key = defaultKey
 	}
 	s := c.byName[key{v1alpha1.KindSecret, o.Namespace, ref.Name}]
+	if own := o.secrets[ref.Name]; own != nil {
+		s = &Object{Secret: own}
+	}
 	if s == nil {
 		if !c.unread {
 			hint := didYouMean(ref.Name, c.names(v1alpha1.KindSecret, o.Namespace))

@@ -25,7 +25,7 @@ type Verdict struct {
 type Keeper struct {
 	presets map[string]policy.Preset
 	prev    *Compiled
-	good    map[string]Object // by file
+	good    map[string]Object // by file, with the Secrets that they had
 }
 
 // NewKeeper returns one that knows no last good version of anything.
@@ -80,7 +80,6 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 
 // replace puts something else in the place of each bad object; changed is false if there is none.
 func (k *Keeper) replace(current []Object, bad map[string]policy.Problems, conflicts map[string]bool, verdicts map[string]Verdict) (next []Object, changed bool) {
-	secrets := map[string]Object{}
 	for _, o := range current {
 		file := o.Pos.File
 		problems, isBad := bad[file]
@@ -95,15 +94,12 @@ func (k *Keeper) replace(current []Object, bad map[string]policy.Problems, confl
 		}
 		last, known := k.good[file]
 		switch {
-		case known && !v.LastGood && !o.standIn && o.Secret == nil:
+		case known && !v.LastGood && !o.standIn:
 			v.LastGood = true
+			last.secrets = nil
 			next = append(next, last)
-			for _, name := range last.SecretRefs() {
-				file := SecretFile(last.Namespace, name)
-				if s, ok := k.good[file]; ok {
-					secrets[file] = s
-				}
-			}
+		case known && v.LastGood && o.secrets == nil && len(last.secrets) > 0:
+			next = append(next, last)
 		case o.AuthPolicy != nil && !o.standIn:
 			v.LastGood = false
 			o.standIn, o.broken = true, false
@@ -113,24 +109,31 @@ func (k *Keeper) replace(current []Object, bad map[string]policy.Problems, confl
 		}
 		verdicts[file] = v
 	}
-	// The last good version needs the Secrets that it had.
-	next = slices.DeleteFunc(next, func(o Object) bool {
-		_, replaced := secrets[o.Pos.File]
-		return replaced
-	})
-	for _, file := range sorted(secrets) {
-		next = append(next, secrets[file])
-	}
 	return next, changed
 }
 
 // keep notes what is good now, and forgets what is gone.
 func (k *Keeper) keep(compiled *Compiled, verdicts map[string]Verdict) {
+	secrets := map[string]*v1alpha1.Secret{} // by file
+	for _, o := range compiled.Objects {
+		if o.Secret != nil {
+			secrets[o.Pos.File] = o.Secret
+		}
+	}
 	good := map[string]Object{}
 	for _, o := range compiled.Objects {
-		if !o.standIn {
-			good[o.Pos.File] = o
+		if _, exists := verdicts[o.Pos.File]; !exists || o.standIn || o.Secret != nil {
+			continue
 		}
+		if o.secrets == nil {
+			o.secrets = map[string]*v1alpha1.Secret{}
+			for _, name := range o.SecretRefs() {
+				if s := secrets[SecretFile(o.Namespace, name)]; s != nil {
+					o.secrets[name] = s
+				}
+			}
+		}
+		good[o.Pos.File] = o
 	}
 	for file, o := range good {
 		if text, ok := o.document(good); ok {
@@ -138,13 +141,13 @@ func (k *Keeper) keep(compiled *Compiled, verdicts map[string]Verdict) {
 			good[file] = o
 		}
 	}
-	// What is deleted is no longer good; a Secret stays for as long as somebody has it.
-	for file, o := range good {
-		if _, exists := verdicts[file]; !exists && o.Secret == nil {
-			delete(good, file)
-		}
-	}
 	k.good, k.prev = good, compiled
+}
+
+// SecretRefs returns the Secrets that the last good version of an object refers to, as [Object.SecretRefs] does.
+func (k *Keeper) SecretRefs(file string) []string {
+	last := k.good[file]
+	return last.SecretRefs()
 }
 
 // SecretFile is what the Secret of that name is called in positions.

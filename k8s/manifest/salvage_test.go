@@ -155,3 +155,50 @@ func brokenIn(objects []Object, file string) bool {
 	}
 	return false
 }
+
+// TestKeeperSecrets: who leaked a key and replaced it must not go on with the old one because some object beside it is broken.
+func TestKeeperSecrets(t *testing.T) {
+	provider := func(name, more string) [2]string {
+		return [2]string{"IdentityProvider a/" + name, fmt.Sprintf("{apiVersion: usher.dev/v1alpha1, kind: IdentityProvider, metadata: {name: %s, namespace: a}, spec: {issuer: 'https://%s.example.com', audiences: [x], jwt: {sharedSecretRef: {name: s}}%s}}", name, name, more)}
+	}
+	secret := func(value string) [2]string {
+		return [2]string{"Secret a/s", fmt.Sprintf("{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: a}, stringData: {%s}}", value)}
+	}
+	const broken = ", clockSkew: 1h"
+	old, replaced, unfit := "first456789abcdef0123456789abcdef", "second56789abcdef0123456789abcdef", "third456789abcdef0123456789abcdef"
+	oldSecret, replacedSecret := secret("sharedSecret: "+old), secret("sharedSecret: "+replaced)
+	two := [2]string{"IdentityProvider a/two", strings.Replace(provider("two", "")[1], "{name: s}", "{name: s, key: other}", 1)}
+	type step struct {
+		objects parts
+		want    map[string]string // the beginning of each provider's key
+	}
+	for _, c := range []struct {
+		name  string
+		steps []step
+	}{
+		{"a_broken_provider_and_its_neighbour_read_the_new_one", []step{
+			{parts{provider("one", ""), provider("two", ""), oldSecret}, map[string]string{"a/one": "first", "a/two": "first"}},
+			{parts{provider("one", broken), provider("two", ""), oldSecret}, map[string]string{"a/one": "first", "a/two": "first"}},
+			{parts{provider("one", broken), provider("two", ""), replacedSecret}, map[string]string{"a/one": "second", "a/two": "second"}},
+			{parts{provider("one", broken), provider("two", "")}, map[string]string{"a/one": "second", "a/two": "second"}},
+		}},
+		{"the_old_one_is_only_for_whom_the_new_one_does_not_fit", []step{
+			{parts{provider("one", ""), two, secret("sharedSecret: " + old + ", other: " + old)}, map[string]string{"a/one": "first", "a/two": "first"}},
+			{parts{provider("one", ""), two, secret("sharedSecret: short, other: " + replaced)}, map[string]string{"a/one": "first", "a/two": "second"}},
+			{parts{provider("one", ""), two, secret("other: " + unfit)}, map[string]string{"a/one": "first", "a/two": "third"}},
+			{parts{provider("one", ""), two, secret("sharedSecret: " + unfit + ", other: " + unfit)}, map[string]string{"a/one": "third", "a/two": "third"}},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := NewKeeper(map[string]policy.Preset{"langgraph": langgraph.Preset()})
+			for i, s := range c.steps {
+				compiled, _ := k.Compile(s.objects.parse(t))
+				for name, want := range s.want {
+					if got := string(compiled.Providers[name].SharedSecret); !strings.HasPrefix(got, want) {
+						t.Errorf("step %d: provider %s has the key %.6q, want %q", i+1, name, got, want)
+					}
+				}
+			}
+		})
+	}
+}

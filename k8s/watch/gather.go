@@ -43,7 +43,7 @@ func (w *Watcher) gather(ctx context.Context) (objects []object, sources []file,
 	slices.SortFunc(sources, func(a, b file) int { return strings.Compare(a.name, b.name) })
 	secrets, configMaps := map[types.NamespacedName]bool{}, map[types.NamespacedName]bool{}
 	for _, o := range objects {
-		for _, name := range o.parsed.SecretRefs() {
+		for _, name := range append(o.parsed.SecretRefs(), w.keeper.SecretRefs(o.file)...) {
 			secrets[types.NamespacedName{Namespace: o.source.GetNamespace(), Name: name}] = true
 		}
 		for _, name := range o.parsed.ConfigMapRefs() {
