@@ -29,6 +29,11 @@ help: ## This list
 build: ## Write bin/usher
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/usher ./cmd/usher
 
+.PHONY: image
+image: build ## Build the image usher:VERSION with buildah, and state its size
+	buildah --storage-driver vfs bud --isolation chroot --file Dockerfile --tag usher:$(VERSION) .
+	@buildah --storage-driver vfs images --format '{{.Name}}:{{.Tag}} {{.Size}}' usher:$(VERSION)
+
 .PHONY: test
 test: fmt vet ## Everything: formatting, vet, unit tests with the race detector, end-to-end tests with the real parts
 	@echo '== unit tests, with the race detector'

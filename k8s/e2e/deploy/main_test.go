@@ -102,6 +102,16 @@ func kustomize(t *testing.T, dir string) []object {
 // tool runs one of .tools/k8s, and returns its standard output.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
+	out, err := try(t, name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// try is tool for what may fail.
+func try(t *testing.T, name string, args ...string) (string, error) {
+	t.Helper()
 	path, err := cluster.Tool(name)
 	if err != nil {
 		t.Fatal(err)
@@ -110,9 +120,9 @@ func tool(t *testing.T, name string, args ...string) string {
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, problems.String())
+		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, problems.String())
 	}
-	return out.String()
+	return out.String(), nil
 }
 
 // inNamespace renders an overlay of one's own that puts another one into a namespace, as docs/kubernetes.md says to.
