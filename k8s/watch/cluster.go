@@ -141,7 +141,10 @@ func (w *Watcher) connect(ctx context.Context) error {
 		}
 	}
 	var err error
-	if w.manager, err = manager.New(c.Config, options); err != nil {
+	// A thousand objects that come at once have their status within seconds; the API server itself keeps clients apart.
+	config := rest.CopyConfig(c.Config)
+	config.QPS, config.Burst = 100, 200
+	if w.manager, err = manager.New(config, options); err != nil {
 		return fmt.Errorf("connect to the API server: %w", err)
 	}
 	for _, kind := range clusterKinds {
