@@ -106,17 +106,22 @@ func (a *api) readAssistant(in policy.Input) ([]policy.Operation, error) {
 	return []policy.Operation{onAssistant("read", id, map[string]any{"assistant_id": id})}, nil
 }
 
-// assistantVersions lists versions. The servers filter them by each version's own metadata; here the assistant's current
-// metadata decides for all of them.
+// assistantVersions lists versions: whoever may read the assistant sees those whose own metadata he may see, as the servers
+// have it. One that was somebody else's before it was given away is not among them.
 func (a *api) assistantVersions(in policy.Input) ([]policy.Operation, error) {
 	id, body, err := a.assistant(in)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := member(body, "metadata"); err != nil {
+	md, err := member(body, "metadata")
+	if err != nil {
 		return nil, err
 	}
-	return []policy.Operation{onAssistant("read", id, map[string]any{"assistant_id": id})}, nil
+	value := map[string]any{"assistant_id": id}
+	return []policy.Operation{
+		onAssistant("read", id, value),
+		{Resource: "assistants", Action: "read", Value: value, Narrows: true, Metadata: metadata, BodyMetadata: md, Empty: "[]"},
+	}, nil
 }
 
 func (a *api) updateAssistant(in policy.Input) ([]policy.Operation, error) {

@@ -210,6 +210,10 @@ func expressions(v any) any {
 // tags say what of the policy a difference may depend on: for each of the request's events how its rule decides.
 func (p policy) tags(user string, events []string, body any) []string {
 	var out []string
+	writer := rule{}
+	if r := p.find(events[0]); r != nil {
+		writer = *r // the request's first event is the one that writes
+	}
 	for _, event := range events {
 		r := p.find(event)
 		if r == nil {
@@ -223,7 +227,7 @@ func (p policy) tags(user string, events []string, body any) []string {
 		case r.Allow == "namespace", r.Allow == "tag":
 			out = append(out, event+" "+r.Allow)
 		}
-		if written := r.written(user, body); r.Filter != nil && !matches(r.Filter, user, written, true) {
+		if written := writer.written(user, body); r.Filter != nil && !matches(r.Filter, user, written, true) {
 			out = append(out, event+" lost") // a new object would not match
 			if !matches(r.Filter, user, written, false) {
 				out = append(out, event+" given away") // nor would an old one with this written to it

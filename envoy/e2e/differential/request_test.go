@@ -37,6 +37,7 @@ type thing struct{ symbol, parent string }
 type known struct {
 	r                         *rand.Rand
 	threads, runs, assistants []thing
+	ended                     []thing // runs that have been run
 	gone                      []thing // threads that were deleted
 	next                      int
 }
@@ -246,6 +247,39 @@ var kinds = []kind{
 		q.is("DELETE", "/threads/"+thread+"/runs/"+run, nil, "threads:delete")
 		q.about = []string{run}
 	}},
+	{2, func(k *known, q *request) { // what a run gave, again; the JS server takes half a second
+		if len(k.ended) == 0 {
+			q.is("GET", "/threads/"+k.thread()+"/runs?limit=1000", nil, "threads:read", "threads:search")
+			return
+		}
+		run := pick(k.r, k.ended)
+		q.is("GET", "/threads/"+run.parent+"/runs/"+run.symbol+pick(k.r, []string{"/join", "/stream"}), nil, "threads:read")
+	}},
+	{2, func(k *known, q *request) {
+		q.is("POST", "/threads/"+k.thread()+"/state/checkpoint", map[string]any{}, "threads:read")
+	}},
+	{3, func(k *known, q *request) { // a thread with a first state
+		id := k.symbol("T")
+		md := k.metadata()
+		if md == nil {
+			md = map[string]any{}
+		}
+		md["graph_id"] = "agent"
+		step := map[string]any{"updates": []any{map[string]any{"values": map[string]any{"messages": []any{}}, "as_node": "answer"}}}
+		q.is("POST", "/threads", map[string]any{"thread_id": id, "metadata": md, "supersteps": []any{step}}, "threads:create", "threads:update", "threads:read")
+		q.about, q.tags = []string{id}, append(q.tags, "supersteps")
+	}},
+	{3, func(k *known, q *request) { // a run that takes the place of those that wait
+		id := k.thread()
+		body := k.runBody(q, pick(k.r, []string{"interrupt", "rollback", "reject"}))
+		body["after_seconds"] = 3600
+		q.is("POST", "/threads/"+id+"/runs", body, "threads:create_run", "assistants:read", "threads:update", "threads:delete")
+		q.about, q.made, q.marker, q.tags = []string{id}, []string{"run_id"}, "", append(q.tags, "displaces")
+	}},
+	{2, func(k *known, q *request) {
+		id := k.assistant()
+		q.is("GET", "/assistants/"+id+pick(k.r, []string{"/graph", "/subgraphs"}), nil, "assistants:read")
+	}},
 	{7, func(k *known, q *request) {
 		id := k.symbol("A")
 		if chance(k.r, 15) {
@@ -277,7 +311,7 @@ var kinds = []kind{
 		q.is("PATCH", "/assistants/"+id, with(map[string]any{"name": "renamed"}, "metadata", k.metadata()), "assistants:update")
 		q.about = []string{id}
 	}},
-	{3, func(k *known, q *request) {
+	{5, func(k *known, q *request) {
 		q.is("POST", "/assistants/"+k.assistant()+"/versions", map[string]any{"limit": 1000}, "assistants:read")
 	}},
 	{2, func(k *known, q *request) {

@@ -72,7 +72,7 @@ var shown = []string{"thread_id", "run_id", "assistant_id", "graph_id", "metadat
 
 func things(q request, v any) []any {
 	switch {
-	case strings.HasSuffix(q.route, "/state") || strings.HasSuffix(q.route, "/wait"):
+	case strings.HasSuffix(q.route, "/state") || strings.HasSuffix(q.route, "/checkpoint") || strings.HasSuffix(q.route, "/wait"):
 		names := []any{}
 		if o, ok := v.(map[string]any); ok {
 			for name := range o {
