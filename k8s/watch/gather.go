@@ -143,8 +143,14 @@ func readObject(u *unstructured.Unstructured) (object, []byte) {
 	}
 	// What cannot be read guards its hosts all the same.
 	bare := map[string]any{}
-	if hosts, ok := spec["hosts"]; ok {
-		bare["hosts"] = hosts
+	if hosts, ok := spec["hosts"].([]any); ok {
+		bare["hosts"] = slices.DeleteFunc(slices.Clone(hosts), func(v any) bool {
+			host, ok := v.(string) // one that cannot be read must not open the others
+			return !ok || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+		})
+	}
+	if spec["mode"] == string(v1alpha1.Shadow) {
+		bare["mode"] = spec["mode"] // it guards nothing
 	}
 	parsed, more := manifest.Parse(o.file, marshal(u, bare))
 	o.problems = append(o.problems, more...)
