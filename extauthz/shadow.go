@@ -149,7 +149,8 @@ func (s *shadows) watch(server *Server, state *State, policies []*policy.Policy,
 	s.once.Do(func() {
 		s.waiting, s.running = semaphore.NewWeighted(shadowBytes), semaphore.NewWeighted(shadowAtOnce)
 	})
-	weight := min(max(int64(len(check.GetAttributes().GetRequest().GetHttp().GetRawBody())), shadowLeast), shadowBytes)
+	http := check.GetAttributes().GetRequest().GetHttp()
+	weight := min(max(int64(len(http.GetRawBody())+len(http.GetBody())), shadowLeast), shadowBytes)
 	if !s.waiting.TryAcquire(weight) {
 		for _, p := range policies {
 			s.count(p.Name, Dropped)
