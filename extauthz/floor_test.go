@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,6 +47,8 @@ func (floor) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse
 const (
 	childEnv = "USHER_BENCHMARK_SERVER" // floor, or an algorithm: what the child serves
 	seedEnv  = "USHER_BENCHMARK_JWKS"   // the public key that it verifies with
+	// profileEnv names a file for the child's CPU profile; what it serves is appended.
+	profileEnv = "USHER_BENCHMARK_PROFILE"
 )
 
 func TestMain(m *testing.M) {
@@ -77,6 +80,9 @@ func serveChild(what string) {
 		}
 	}
 	reset()
+	if path := os.Getenv(profileEnv); path != "" {
+		defer profile(path + "." + what)()
+	}
 	if what == "floor" {
 		authv3.RegisterAuthorizationServer(server, floor{})
 	} else {
@@ -97,6 +103,22 @@ func serveChild(what string) {
 			reset()
 			fmt.Println("done")
 		}
+	}
+}
+
+// profile writes a CPU profile until the function that it returns is called.
+func profile(path string) (stop func()) {
+	out, err := os.Create(path)
+	if err == nil {
+		err = pprof.StartCPUProfile(out)
+	}
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = out.Close()
 	}
 }
 
