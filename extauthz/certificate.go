@@ -16,8 +16,8 @@ import (
 // proxy's own. What cannot be read is no certificate, so that a token bound to one is refused.
 func (r *request) certificate(c *token.Credential, forwarded bool) {
 	if !forwarded {
-		if text := r.attrs.GetSource().GetCertificate(); text != "" {
-			c.Certificate = leaf(text)
+		if r.certificateText != "" {
+			c.Certificate = leaf(r.certificateText)
 		}
 		return
 	}

@@ -70,7 +70,7 @@ func (r *request) credential(from *policy.TokenFrom) (token.Credential, error) {
 	if len(r.headers.dpop) > 0 {
 		c.Proofs = r.headers.dpop
 		raw, _, _ := strings.Cut(r.target, "?")
-		c.URL = r.scheme + "://" + r.attrs.GetRequest().GetHttp().GetHost() + raw
+		c.URL = r.scheme + "://" + r.authority + raw
 	}
 	return c, nil
 }

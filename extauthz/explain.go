@@ -56,18 +56,12 @@ type Explanation struct {
 // would pass makes the look-ups forget its object all the same.
 func (s *Server) Explain(ctx context.Context, check *authv3.CheckRequest) (response *authv3.CheckResponse, why *Explanation) {
 	why = &Explanation{Stage: StageDecode}
-	rec := &record{start: time.Now(), explain: why}
-	defer func() {
-		if recover() != nil {
-			a := answer{outcome: policy.Undecided}
-			response = a.encode()
-			why.Outcome, why.Reason, why.Panic = policy.Undecided, "panic", true
-		}
-	}()
-	a := s.decide(ctx, check, rec)
+	c := &call{record: record{start: time.Now(), explain: why}}
+	a, bug := s.settle(ctx, wireText(check), c)
+	rec := &c.record
 	why.Outcome, why.Rule, why.Detail, why.Reason, why.Policy = a.outcome, rec.rule, a.detail, rec.reason, rec.policy
-	why.Headers, why.Narrowed = rec.headers, rec.query
-	return a.encode(), why
+	why.Headers, why.Narrowed, why.Panic = rec.headers, rec.query, bug != nil
+	return readResponse(c.sent), why
 }
 
 // Compare says how another version of the policies, which decided the same request as next, differs from e: in the words,

@@ -2,19 +2,16 @@ package extauthz
 
 import (
 	"strings"
-	"unsafe"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/usher-authz/usher/policy"
 )
 
 // headers are a request's headers in whichever of Envoy's two forms they came: a map with equal names joined by a comma,
-// or the list that encode_raw_headers gives, with nothing joined. One pass takes what a decision may need; names are
-// compared without regard to case.
+// or the list that encode_raw_headers gives, with nothing joined. What a decision may need is noted while the message is
+// read; names are compared without regard to case.
 type headers struct {
 	joined map[string]string
-	raw    []*corev3.HeaderValue
+	list   string // envoy.config.core.v3.HeaderMap, which was read without fault
 
 	authorization, dpop                              []string
 	contentLength, contentEncoding, transferEncoding []string
@@ -25,18 +22,24 @@ type headers struct {
 	odd                                              []string // names with other bytes than lower-case letters, digits and hyphens
 }
 
-func readHeaders(joined map[string]string, raw []*corev3.HeaderValue) headers {
-	h := headers{joined: joined, raw: raw}
-	for name, v := range joined {
-		h.note(name, v, nil)
+// join keeps an entry of the map. Of several with the same name the last one counts.
+func (h *headers) join(name, value string) {
+	if h.joined == nil {
+		h.joined = map[string]string{}
 	}
-	for _, v := range raw {
-		h.note(v.GetKey(), v.GetValue(), v.GetRawValue())
-	}
-	return h
+	h.joined[name] = value
 }
 
-func (h *headers) note(name, text string, raw []byte) {
+// each calls f for every header.
+func (h *headers) each(f func(name, value string)) {
+	for name, value := range h.joined {
+		f(name, value)
+	}
+	eachHeader(h.list, f)
+}
+
+// note keeps the values that a decision may need.
+func (h *headers) note(name, value string) {
 	if !isPlainName(name) {
 		if name != "" && name[0] != ':' {
 			h.odd = append(h.odd, name)
@@ -58,7 +61,7 @@ func (h *headers) note(name, text string, raw []byte) {
 	case "x-envoy-auth-partial-body":
 		to = &h.partialBody
 	case "x-request-id":
-		h.requestID = valueOf(text, raw)
+		h.requestID = value
 		return
 	case "upgrade":
 		h.upgrade = true
@@ -66,31 +69,18 @@ func (h *headers) note(name, text string, raw []byte) {
 	default:
 		return
 	}
-	*to = append(*to, valueOf(text, raw))
+	*to = append(*to, value)
 }
 
 // all returns the values of the headers of one name, which is lower-case.
 func (h *headers) all(name string) []string {
 	var out []string
-	for k, v := range h.joined {
+	h.each(func(k, v string) {
 		if strings.EqualFold(k, name) {
 			out = append(out, v)
 		}
-	}
-	for _, v := range h.raw {
-		if strings.EqualFold(v.GetKey(), name) {
-			out = append(out, valueOf(v.GetValue(), v.GetRawValue()))
-		}
-	}
+	})
 	return out
-}
-
-// valueOf returns whichever form is filled, without a copy: nobody changes a decoded message, and the string keeps it alive.
-func valueOf(text string, raw []byte) string {
-	if len(raw) > 0 {
-		return unsafe.String(&raw[0], len(raw))
-	}
-	return text
 }
 
 func isPlainName(name string) bool {
@@ -105,7 +95,7 @@ func isPlainName(name string) bool {
 // visible returns the headers for expressions: lower-case names, equal ones joined, without credentials and pseudo-headers.
 func (h *headers) visible() map[string]string {
 	out := map[string]string{}
-	add := func(name, value string) {
+	h.each(func(name, value string) {
 		name = strings.ToLower(name)
 		switch name {
 		case "authorization", "dpop", "cookie", "proxy-authorization":
@@ -118,12 +108,6 @@ func (h *headers) visible() map[string]string {
 			value = old + "," + value
 		}
 		out[name] = value
-	}
-	for k, v := range h.joined {
-		add(k, v)
-	}
-	for _, v := range h.raw {
-		add(v.GetKey(), valueOf(v.GetValue(), v.GetRawValue()))
-	}
+	})
 	return out
 }

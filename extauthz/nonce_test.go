@@ -9,7 +9,11 @@ import (
 
 func TestA_nonce_is_told_in_a_header_that_pages_may_read(t *testing.T) {
 	a, _ := refusal(&policy.Refusal{Outcome: policy.Unauthenticated, Scheme: "DPoP", Challenge: `error="use_dpop_nonce", ` + token.ProofAlgs, Nonce: "n1"})
-	headers := a.encode().GetDeniedResponse().GetHeaders()
+	encoded, err := a.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	headers := readResponse(encoded).GetDeniedResponse().GetHeaders()
 	for name, want := range map[string]string{
 		"www-authenticate": `DPoP error="use_dpop_nonce", ` + token.ProofAlgs, "dpop-nonce": "n1", "cache-control": "no-store",
 		"access-control-expose-headers": "DPoP-Nonce, WWW-Authenticate",

@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"cmp"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/usher-authz/usher/policy"
 )
@@ -63,19 +65,23 @@ func (o *Observation) Headers() map[string]string {
 		add(name, v)
 	}
 	for _, v := range http.GetHeaderMap().GetHeaders() {
-		add(v.GetKey(), valueOf(v.GetValue(), v.GetRawValue()))
+		add(v.GetKey(), cmp.Or(string(v.GetRawValue()), v.GetValue()))
 	}
 	return out
 }
 
 // observe tells the observer of a request. What goes wrong there is no fault of the check's.
-func (s *Server) observe(check *authv3.CheckRequest, r *record) {
+func (s *Server) observe(text string, r *record) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.panics.Add(1)
 			s.log.Error("panic while a request was observed; its answer stands", zap.String("panic", fmt.Sprintf("%T", p)), zap.ByteString("stack", debug.Stack()))
 		}
 	}()
+	check := &authv3.CheckRequest{}
+	if err := proto.Unmarshal([]byte(text), check); err != nil {
+		return // there is no request to decide again
+	}
 	attrs := check.GetAttributes()
 	s.observer.Observe(&Observation{
 		Time: s.now(), Check: check, RemoteAddress: addressText(attrs.GetSource().GetAddress().GetSocketAddress().GetAddress()), Named: attrs.GetContextExtensions()["policy"],

@@ -278,8 +278,8 @@ func socketServer(t *testing.T, p *socketProvider, change ...func(*token.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer()
-	authv3.RegisterAuthorizationServer(g, s)
+	g := grpc.NewServer(ServerOptions()...)
+	s.Register(g)
 	go func() { _ = g.Serve(l) }()
 	connection, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -1,29 +1,24 @@
 package extauthz
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/usher-authz/usher/policy"
 )
 
 // request is a CheckRequest decoded so that each byte has one reading: what could be read in two ways is refused.
 type request struct {
-	method  string
-	target  string // :path as Envoy sends it, with query
+	message
 	path    string // decoded, without query
 	query   string // raw
 	host    string // lower-case, without port
-	scheme  string
-	policy  string // named by context_extensions; empty: by host
-	address string // of the peer, as Envoy saw it
-	headers headers
-	attrs   *authv3.AttributeContext
+	address string // of the peer, as rules see it
 
 	dpop  bool    // the token came with the DPoP scheme
 	nonce *string // for the client's next proof; nil or empty: the one that it has
@@ -48,34 +43,34 @@ func addressText(text string) string {
 	return text
 }
 
-// decode reads a CheckRequest. Fields count, not the pseudo-headers in the map, which a caller could make differ.
-func decode(check *authv3.CheckRequest) (request, error) {
-	attrs := check.GetAttributes()
-	http := attrs.GetRequest().GetHttp()
-	if http == nil {
-		return request{}, badRequest("The check carries no HTTP request.")
+// decode reads a CheckRequest from the bytes of the wire. Fields count, not the pseudo-headers in the map, which a caller
+// could make differ.
+func (r *request) decode(text string) error {
+	if err := r.message.read(text); err != nil {
+		return &policy.Refusal{Outcome: policy.BadRequest, Detail: "The check is malformed.", Err: fmt.Errorf("read the check: %w", err)}
 	}
-	r := request{attrs: attrs, method: http.GetMethod(), target: http.GetPath(), scheme: http.GetScheme(), policy: attrs.GetContextExtensions()["policy"]}
-	r.address = addressText(attrs.GetSource().GetAddress().GetSocketAddress().GetAddress())
-	if len(http.GetHeaders()) > 0 && len(http.GetHeaderMap().GetHeaders()) > 0 {
-		return r, badRequest("The check carries its headers in two forms.")
+	if !r.http {
+		return badRequest("The check carries no HTTP request.")
 	}
-	r.headers = readHeaders(http.GetHeaders(), http.GetHeaderMap().GetHeaders())
+	r.address = addressText(r.source)
+	if len(r.headers.joined) > 0 && r.headers.list != "" {
+		return badRequest("The check carries its headers in two forms.")
+	}
 	if !isMethod(r.method) {
-		return r, badRequest("The method is malformed.")
+		return badRequest("The method is malformed.")
 	}
 	var ok bool
-	if r.host, ok = hostName(http.GetHost()); !ok {
-		return r, badRequest("The host is malformed.")
+	if r.host, ok = hostName(r.authority); !ok {
+		return badRequest("The host is malformed.")
 	}
 	raw, query, _ := strings.Cut(r.target, "?")
 	r.query = query
 	if !plain(r.target) {
-		return r, errPath
+		return errPath
 	}
 	var err error
 	r.path, err = decodePath(raw)
-	return r, err
+	return err
 }
 
 // publicURL is where the client sent the request, without the query: under the URL that it sees, which is not always the
@@ -222,44 +217,40 @@ func unhex(c byte) int {
 
 // body returns the whole body for a route that needs it, at most so many bytes. One that Envoy cut off, did not send, or
 // that is encoded cannot be decided on.
-func (r *request) body(most int) ([]byte, error) {
-	http := r.attrs.GetRequest().GetHttp()
-	body := http.GetRawBody()
-	if len(body) > 0 && http.GetBody() != "" {
-		return nil, badRequest("The check carries its body in two forms.")
+func (r *request) body(most int) (string, error) {
+	if r.rawBody != "" && r.bodyText != "" {
+		return "", badRequest("The check carries its body in two forms.")
 	}
-	if len(body) == 0 && http.GetBody() != "" {
-		body = []byte(http.GetBody())
-	}
+	body := cmp.Or(r.rawBody, r.bodyText)
 	tooLarge := &policy.Refusal{Outcome: policy.TooLarge, Detail: "The body is larger than the gate reads.", Err: errors.New("body cut off by Envoy")}
 	if len(body) > most {
-		return nil, tooLarge
+		return "", tooLarge
 	}
 	for _, v := range r.headers.partialBody {
 		for _, part := range strings.Split(v, ",") {
 			if !strings.EqualFold(strings.TrimSpace(part), "false") {
-				return nil, tooLarge
+				return "", tooLarge
 			}
 		}
 	}
 	for _, v := range r.headers.contentLength {
 		if n, err := strconv.ParseUint(v, 10, 63); err != nil || n != uint64(len(body)) {
-			return nil, tooLarge
+			return "", tooLarge
 		}
 	}
 	if len(body) == 0 {
 		// Envoy sends no body with a check of an upgrade, whatever the request has.
 		if r.headers.upgrade {
-			return nil, badRequest("An upgrade is not possible here.")
+			return "", badRequest("An upgrade is not possible here.")
 		}
 		if len(r.headers.transferEncoding) > 0 {
-			return nil, tooLarge
+			return "", tooLarge
 		}
-		return nil, nil
+		return "", nil
 	}
 	for _, v := range r.headers.contentEncoding {
 		if !strings.EqualFold(v, "identity") && v != "" {
-			return nil, &policy.Refusal{Outcome: policy.Encoded, Detail: "The body is encoded; send it plain."}
+			return "", &policy.Refusal{Outcome: policy.Encoded, Detail: "The body is encoded; send it plain."}
 		}
 	}
 	return body, nil

@@ -91,7 +91,8 @@ func FuzzDecode(f *testing.F) {
 		check := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 			Method: method, Path: path, Host: host, Headers: map[string]string{name: value}, RawBody: body,
 		}}}}
-		r, err := decode(check)
+		var r request
+		err := r.decode(wireText(check))
 		if err != nil {
 			var refusal *policy.Refusal
 			if !errors.As(err, &refusal) || refusal.Outcome != policy.BadRequest {

@@ -3,15 +3,13 @@ package extauthz
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/go-json-experiment/json/jsontext"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -65,82 +63,85 @@ func status(o policy.Outcome) (typev3.StatusCode, codes.Code) {
 	return typev3.StatusCode_ServiceUnavailable, codes.Unavailable
 }
 
-// encode makes the CheckResponse. Only an Allow becomes an OkResponse.
-func (a *answer) encode() *authv3.CheckResponse {
+// encode writes the CheckResponse.
+func (a *answer) encode() ([]byte, error) {
+	r := a.response()
+	if out, ok := r.encode(); ok {
+		return out, nil
+	}
+	return nil, errors.New("the answer holds text that is not UTF-8")
+}
+
+// response makes what is sent of the answer. Only an Allow becomes one that lets the request pass.
+func (a *answer) response() response {
 	if a.outcome == policy.Allow {
 		return a.allow()
 	}
-	httpStatus, code := status(a.outcome)
-	denied := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: httpStatus}}
-	body := a.body
+	var r response
+	r.status, r.code = status(a.outcome)
+	r.body = a.body
 	if a.outcome != policy.Answer {
-		body = cmp.Or(a.refusal, detail(a.detail))
+		r.body = cmp.Or(a.refusal, detail(a.detail))
 	}
-	denied.Body = body
-	denied.Headers = append(denied.Headers, set("content-type", "application/json"))
+	set := func(name, value string) { r.headers = append(r.headers, policy.Header{Name: name, Value: value}) }
+	set("content-type", "application/json")
 	if a.document {
 		// Public, and read by clients that run in a browser (RFC 9728, section 3.1; Fetch standard).
-		denied.Headers = append(denied.Headers, set("cache-control", "public, max-age=300"), set("access-control-allow-origin", "*"))
+		set("cache-control", "public, max-age=300")
+		set("access-control-allow-origin", "*")
 	}
 	if a.login != nil {
 		a.challenge = loginText(a.login)
 	}
 	if a.nonce != "" {
 		// A browser shows a page only the headers that it is told to (Fetch standard, section 3.3.3).
-		denied.Headers = append(denied.Headers, set("dpop-nonce", a.nonce), set("cache-control", "no-store"), set("access-control-expose-headers", "DPoP-Nonce, WWW-Authenticate"))
+		set("dpop-nonce", a.nonce)
+		set("cache-control", "no-store")
+		set("access-control-expose-headers", "DPoP-Nonce, WWW-Authenticate")
 	}
-	switch httpStatus {
+	switch r.status {
 	case typev3.StatusCode_Unauthorized:
-		denied.Headers = append(denied.Headers, set("www-authenticate", a.challengeOf(a.challenge)))
+		set("www-authenticate", a.challengeOf(a.challenge))
 	case typev3.StatusCode_ServiceUnavailable:
 		seconds := max(1, int64((a.retryAfter+time.Second-1)/time.Second))
-		denied.Headers = append(denied.Headers, set("retry-after", strconv.FormatInt(seconds, 10)))
+		set("retry-after", strconv.FormatInt(seconds, 10))
 	}
 	if a.outcome == policy.InsufficientScope {
-		denied.Headers = append(denied.Headers, set("www-authenticate", a.challengeOf(`error="insufficient_scope", scope="`+scopeText(a.scopes)+`"`)))
+		set("www-authenticate", a.challengeOf(`error="insufficient_scope", scope="`+scopeText(a.scopes)+`"`))
 	}
-	return &authv3.CheckResponse{
-		Status:       &rpcstatus.Status{Code: int32(code)},
-		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
-	}
+	return r
 }
 
-// allow makes the OkResponse. Every header is set with OVERWRITE_IF_EXISTS_OR_ADD, as Envoy 1.37.0 appended where the
-// action was left unset (envoy issue 43310), and no name is in both lists, as Envoy removes after it sets.
-func (a *answer) allow() *authv3.CheckResponse {
-	ok := &authv3.OkHttpResponse{HeadersToRemove: a.remove}
-	for _, h := range a.set {
-		if h.Value == "" && !h.Keep {
-			ok.HeadersToRemove = append(ok.HeadersToRemove, h.Name)
-			continue
+// allow lets the request pass. No name is in both lists, as Envoy removes after it sets.
+func (a *answer) allow() response {
+	r := response{code: codes.OK, headers: a.set, remove: a.remove, metadata: a.edit}
+	if slices.ContainsFunc(a.set, cleared) {
+		r.headers = nil
+		for _, h := range a.set {
+			if cleared(h) {
+				r.remove = append(r.remove, h.Name)
+			} else {
+				r.headers = append(r.headers, h)
+			}
 		}
-		ok.Headers = append(ok.Headers, set(h.Name, h.Value))
-	}
-	response := &authv3.CheckResponse{
-		Status:       &rpcstatus.Status{Code: int32(codes.OK)},
-		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok},
 	}
 	if a.nonce != "" {
 		// For the next proof, before the one that the client has is too old (RFC 9449, section 8.2). A stored answer would
 		// hand it out again.
-		ok.ResponseHeadersToAdd = []*corev3.HeaderValueOption{set("dpop-nonce", a.nonce), set("cache-control", "no-store")}
+		r.toClient = []policy.Header{{Name: "dpop-nonce", Value: a.nonce}, {Name: "cache-control", Value: "no-store"}}
 	}
-	if a.edit == nil && a.path != "" {
-		ok.Headers = append(ok.Headers, set(":path", a.path))
-	}
+	path := a.path
 	if a.edit != nil {
-		ok.Headers = append(ok.Headers, set(":path", edit.ParkingPath))
-		response.DynamicMetadata = a.edit
+		path = edit.ParkingPath
 	}
-	return response
+	if path != "" {
+		r.headers = append(r.headers[:len(r.headers):len(r.headers)], policy.Header{Name: ":path", Value: path})
+	}
+	return r
 }
 
-func set(name, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: name, Value: value},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}
-}
+// cleared says of a header that the backend must not get it.
+func cleared(h policy.Header) bool { return h.Value == "" && !h.Keep }
 
 // challengedBy says which schemes the answer's challenge may name: the one that the client used, with the algorithms of proofs
 // where that is DPoP, else both where the token is in the Authorization header (RFC 9449, sections 7.1 and 7.2).

@@ -13,7 +13,6 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
-	"google.golang.org/grpc"
 
 	"github.com/usher-authz/usher/envoy/edit"
 	"github.com/usher-authz/usher/policy"
@@ -54,15 +53,6 @@ type Options struct {
 
 // defaultRequestBytes is for agents that are sent pictures.
 const defaultRequestBytes = 4 << 20
-
-// streamWorkers is how many goroutines wait for calls. Each keeps the stack that a check has grown; a new goroutine for
-// each call would grow it again, which was a sixth of all CPU time. More calls at once than that get goroutines of their own.
-const streamWorkers = 64
-
-// ServerOptions are what makes a gRPC server that serves checks fast.
-func ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers)}
-}
 
 // Server answers checks. It is safe for concurrent use. Before the first Swap every check is answered 503.
 type Server struct {
@@ -112,47 +102,83 @@ func (s *Server) Counts() (outcomes map[policy.Outcome]uint64, panics uint64) {
 	return outcomes, s.panics.Load()
 }
 
+// call is one check on its way: in one piece, so that it is one allocation.
+type call struct {
+	request request
+	record  record
+	sent    []byte // the CheckResponse
+}
+
 // Check decides one request. It never returns an error: Envoy would treat one as a failure of the service, which
-// failure_mode_allow turns into a pass.
-func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (response *authv3.CheckResponse, err error) {
-	rec := &record{start: time.Now()}
+// failure_mode_allow turns into a pass. It goes the way of a check that came over the wire, so that it is read, and its answer
+// written, by the same code; Register is for what comes over the wire.
+func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	c := &call{}
+	s.serve(ctx, wireText(check), c)
+	return readResponse(c.sent), nil
+}
+
+// serve decides the CheckRequest that text is, and leaves the answer in c.
+func (s *Server) serve(ctx context.Context, text string, c *call) {
+	rec := &c.record
+	rec.start = time.Now()
 	observed := s.observer != nil && s.observer.Wants()
-	var a answer
+	a, bug := s.settle(ctx, text, c)
+	if bug != nil {
+		s.panics.Add(1)
+		s.log.Error("panic in a check; answered 503", zap.String("panic", bug.kind), zap.ByteString("stack", bug.stack))
+	}
+	rec.outcome = a.outcome
+	s.checks[a.outcome].Add(1)
+	rec.status = httpStatus(a.outcome)
+	rec.latency = time.Since(rec.start)
+	if s.latency != nil {
+		s.latency.Observe(rec.latency.Seconds())
+	}
+	rec.write(s.log)
+	if observed {
+		s.observe(text, rec)
+	}
+}
+
+// fault is a bug that showed itself.
+type fault struct {
+	kind  string // of the panic: what it says may hold a token
+	stack []byte
+}
+
+// settle decides the CheckRequest that text is, and leaves the answer in c. A panic, or an answer that cannot be sent, is
+// our own fault.
+func (s *Server) settle(ctx context.Context, text string, c *call) (a answer, bug *fault) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.panics.Add(1)
-			s.log.Error("panic in a check; answered 503", zap.String("panic", fmt.Sprintf("%T", p)), zap.ByteString("stack", debug.Stack()))
+			bug = &fault{fmt.Sprintf("%T", p), debug.Stack()}
 			a = answer{outcome: policy.Undecided}
-			rec.reason = "panic"
-			response, err = a.encode(), nil
-		}
-		rec.outcome = a.outcome
-		s.checks[a.outcome].Add(1)
-		rec.status = httpStatus(a.outcome)
-		rec.latency = time.Since(rec.start)
-		if s.latency != nil {
-			s.latency.Observe(rec.latency.Seconds())
-		}
-		rec.write(s.log)
-		if observed {
-			s.observe(check, rec)
+			c.record.reason = "panic"
+			c.sent, _ = a.encode()
 		}
 	}()
-	a = s.decide(ctx, check, rec)
-	return a.encode(), nil
+	a = s.decide(ctx, text, c)
+	var err error
+	if c.sent, err = a.encode(); err != nil {
+		a = c.record.fail(err)
+		c.sent, _ = a.encode()
+	}
+	return a, nil
 }
 
 // decide takes the request its one way: here to the policy that guards its host, and then by judge.
-func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *record) answer {
+func (s *Server) decide(ctx context.Context, text string, c *call) answer {
+	r, rec := &c.request, &c.record
 	state := s.state.Load()
 	if state == nil {
 		return rec.fail(&policy.Refusal{Outcome: policy.Unavailable, Detail: "Not ready.", Err: errors.New("no policies yet")})
 	}
 	why := rec.explain
-	r, err := decode(check)
+	err := r.decode(text)
 	rec.host, rec.method = r.host, r.method
 	rec.requestID, rec.path = r.headers.requestID, r.recordedPath()
-	why.decoded(&r)
+	why.decoded(r)
 	if err != nil {
 		return rec.fail(err)
 	}
@@ -162,14 +188,14 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest, rec *re
 	p := state.Policies.Match(r.host, r.policy)
 	switch {
 	case p != nil:
-		a = s.judge(ctx, state, p, &r, rec)
+		a = s.judge(ctx, state, p, r, rec)
 	case r.policy != "":
 		a = rec.fail(fmt.Errorf("context_extensions name policy %q, which does not exist", r.policy))
 	default:
 		a = rec.fail(&policy.Refusal{Outcome: policy.NotFound, Detail: "Not Found", Err: errors.New("no policy guards this host")})
 	}
 	if shadows := state.Policies.Shadows(r.host); len(shadows) > 0 && why == nil {
-		s.shadows.watch(s, state, shadows, check, verdictOf(p, a.outcome, rec))
+		s.shadows.watch(s, state, shadows, text, verdictOf(p, a.outcome, rec))
 	}
 	return a
 }
@@ -226,15 +252,19 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 
 	why.at(StageBody)
 	if route.NeedsBody {
-		if body, err = r.body(s.most); err != nil {
+		text, err := r.body(s.most)
+		if err != nil {
 			return fail(p, err)
 		}
-		if len(body) > largeBody && rec.trial == nil {
-			release, err := s.admit(ctx, rec.start, len(body))
+		if len(text) > largeBody && rec.trial == nil {
+			release, err := s.admit(ctx, rec.start, len(text))
 			if err != nil {
 				return fail(p, err)
 			}
 			defer release()
+		}
+		if text != "" {
+			body = []byte(text)
 		}
 	}
 	ops, err := route.Operations(r.query, body)

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/policy"
@@ -45,11 +46,25 @@ func newServer(t testing.TB) (*Server, *minter, *observer.ObservedLogs) {
 
 func do(t testing.TB, s *Server, c *authv3.CheckRequest) *authv3.CheckResponse {
 	t.Helper()
-	r, err := s.Check(context.Background(), c)
-	if err != nil {
-		t.Fatalf("check returned an error, which Envoy could take for a pass: %v", err)
+	sent := serve(s, wireText(c)).sent
+	r := &authv3.CheckResponse{}
+	if err := proto.Unmarshal(sent, r); err != nil {
+		t.Fatalf("the generated code cannot read the answer: %v", err)
+	}
+	if again, err := proto.Marshal(r); err != nil || len(again) != len(sent) {
+		t.Fatalf("the generated code writes the answer otherwise: %q (%v), and not %q", again, err, sent)
+	}
+	if r.GetDeniedResponse() == nil && r.GetOkResponse() == nil {
+		t.Fatalf("neither allowed nor denied: %v", r)
 	}
 	return r
+}
+
+// serve has the server decide a check as it comes over the wire.
+func serve(s *Server, text string) *call {
+	c := &call{}
+	s.serve(context.Background(), text, c)
+	return c
 }
 
 func TestA_server_without_policies_answers_503(t *testing.T) {
@@ -163,16 +178,16 @@ func TestThe_decision_record_names_rule_and_reason_and_never_the_token(t *testin
 func TestA_warm_check_allocates_little(t *testing.T) {
 	s, m, _ := newServer(t)
 	s.log = zap.NewNop()
-	one := check(m.mint(t, nil))
-	do(t, s, one)
-	if got := testing.AllocsPerRun(200, func() { do(t, s, one) }); got > 32 {
+	one := wireText(check(m.mint(t, nil)))
+	serve(s, one)
+	if got := testing.AllocsPerRun(200, func() { serve(s, one) }); got > 32 {
 		t.Errorf("%v allocations for a warm check, want 32 at most", got)
 	}
 }
 
 func TestA_body_longer_than_is_decided_on_is_413_whatever_Envoy_says_of_it(t *testing.T) {
 	text := []byte(`{"a":1}`)
-	r := request{attrs: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{RawBody: text}}}}
+	r := request{message: message{rawBody: string(text)}}
 	r.headers.partialBody = []string{"false"}
 	if _, err := r.body(len(text)); err != nil {
 		t.Errorf("at the limit: %v", err)
@@ -184,16 +199,14 @@ func TestA_body_longer_than_is_decided_on_is_413_whatever_Envoy_says_of_it(t *te
 }
 
 func TestA_body_is_read_from_either_of_its_two_fields_and_not_from_both(t *testing.T) {
-	with := func(raw []byte, text string) request {
-		return request{attrs: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{RawBody: raw, Body: text}}}}
-	}
-	for name, r := range map[string]request{"raw_body": with([]byte(`{"a":1}`), ""), "body": with(nil, `{"a":1}`)} {
-		if got, err := r.body(100); err != nil || string(got) != `{"a":1}` {
+	with := func(raw, text string) request { return request{message: message{rawBody: raw, bodyText: text}} }
+	for name, r := range map[string]request{"raw_body": with(`{"a":1}`, ""), "body": with("", `{"a":1}`)} {
+		if got, err := r.body(100); err != nil || got != `{"a":1}` {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}
 	}
 	var refusal *policy.Refusal
-	r := with([]byte(`{"a":1}`), `{"a":2}`)
+	r := with(`{"a":1}`, `{"a":2}`)
 	if _, err := r.body(100); !errors.As(err, &refusal) || refusal.Outcome != policy.BadRequest {
 		t.Errorf("both: %v, want a refusal with 400", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
 
@@ -145,12 +144,11 @@ func (v *verdict) vouches(p *policy.Policy) (id *policy.Identity, err error, kno
 }
 
 // watch lets the Shadow policies decide the request, soon, or counts it as dropped.
-func (s *shadows) watch(server *Server, state *State, policies []*policy.Policy, check *authv3.CheckRequest, enforced verdict) {
+func (s *shadows) watch(server *Server, state *State, policies []*policy.Policy, text string, enforced verdict) {
 	s.once.Do(func() {
 		s.waiting, s.running = semaphore.NewWeighted(shadowBytes), semaphore.NewWeighted(shadowAtOnce)
 	})
-	http := check.GetAttributes().GetRequest().GetHttp()
-	weight := min(max(int64(len(http.GetRawBody())+len(http.GetBody())), shadowLeast), shadowBytes)
+	weight := min(max(int64(len(text)), shadowLeast), shadowBytes)
 	if !s.waiting.TryAcquire(weight) {
 		for _, p := range policies {
 			s.count(p.Name, Dropped)
@@ -167,13 +165,13 @@ func (s *shadows) watch(server *Server, state *State, policies []*policy.Policy,
 		defer s.running.Release(1)
 		var before []verdict
 		for _, p := range policies {
-			before = append(before, server.try(state, p, check, &trial{enforced: enforced, before: before}))
+			before = append(before, server.try(state, p, text, &trial{enforced: enforced, before: before}))
 		}
 	}()
 }
 
 // try decides the request by one Shadow policy, and records what differs.
-func (s *Server) try(state *State, p *policy.Policy, check *authv3.CheckRequest, t *trial) (v verdict) {
+func (s *Server) try(state *State, p *policy.Policy, text string, t *trial) (v verdict) {
 	rec := &record{start: time.Now(), trial: t}
 	a := answer{outcome: policy.Undecided}
 	defer func() {
@@ -191,7 +189,8 @@ func (s *Server) try(state *State, p *policy.Policy, check *authv3.CheckRequest,
 			rec.write(s.log)
 		}
 	}()
-	r, err := decode(check)
+	var r request
+	err := r.decode(text)
 	rec.host, rec.method, rec.requestID = r.host, r.method, r.headers.requestID
 	if err != nil {
 		a = rec.fail(err)

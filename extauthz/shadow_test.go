@@ -157,7 +157,7 @@ func TestShadow(t *testing.T) {
 			if p.Name != "equal" {
 				continue
 			}
-			v := s.try(state, p, asks(writer, "GET", "/threads/"+aliceThread, ""), &trial{})
+			v := s.try(state, p, wireText(asks(writer, "GET", "/threads/"+aliceThread, "")), &trial{})
 			if v.outcome != policy.Undecided || s.ShadowCounts()[ShadowCount{"equal", Unknown}] != 1 {
 				t.Errorf("got %v, counts %v", v.outcome, s.ShadowCounts())
 			}

@@ -131,7 +131,7 @@ func newGRPC(g *gate, o serveOptions, held *certificates) *grpcServer {
 		)...),
 		health: health.NewServer(),
 	}
-	authv3.RegisterAuthorizationServer(s.server, g.checks)
+	g.checks.Register(s.server)
 	grpc_health_v1.RegisterHealthServer(s.server, s.health)
 	reflection.Register(s.server)
 	s.set(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
