@@ -77,14 +77,13 @@ func (r *request) credential(from *policy.TokenFrom) (token.Credential, error) {
 
 // authorization reads the one Authorization header (RFC 6750, section 2.1; RFC 9449, section 7.1).
 func (r *request) authorization() (scheme, text string, err error) {
-	values := r.headers.authorization
 	switch {
-	case len(values) == 0:
+	case r.headers.authorizations == 0:
 		return "", "", errNoToken
-	case len(values) > 1:
+	case r.headers.authorizations > 1:
 		return "", "", badToken("More than one Authorization header.")
 	}
-	scheme, text, found := strings.Cut(values[0], " ")
+	scheme, text, found := strings.Cut(r.headers.authorization, " ")
 	switch {
 	case strings.EqualFold(scheme, "Bearer"):
 		scheme = "Bearer"
@@ -170,10 +169,17 @@ func badToken(detail string) *policy.Refusal {
 func isToken68(text string) bool {
 	body := strings.TrimRight(text, "=")
 	for i := 0; i < len(body); i++ {
-		c := body[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~' || c == '+' || c == '/') {
+		if !token68[body[i]] {
 			return false
 		}
 	}
 	return body != ""
 }
+
+// token68 are the characters of a b64token: a table, as every token is looked at in full.
+var token68 = func() (set [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/") {
+		set[c] = true
+	}
+	return set
+}()

@@ -29,16 +29,7 @@ type response struct {
 
 // encode writes the response in protobuf's wire format. It is not ok where a text is not UTF-8, which a string must be.
 func (r *response) encode() (encoded []byte, ok bool) {
-	const overhead = 24 // of a header or the like: tags and lengths
-	size := 4*overhead + len(r.body) + proto.Size(r.metadata)
-	for _, list := range [][]policy.Header{r.headers, r.toClient} {
-		for _, h := range list {
-			size += overhead + len(h.Name) + len(h.Value)
-		}
-	}
-	for _, name := range r.remove {
-		size += overhead + len(name)
-	}
+	size := r.bound()
 	w := writer{buffer: make([]byte, size), left: size, ok: true}
 
 	// envoy.service.auth.v3.CheckResponse
@@ -70,6 +61,29 @@ func (r *response) encode() (encoded []byte, ok bool) {
 	w.wrap(1, end)
 	return w.buffer[w.left:], w.ok
 }
+
+// bound is how many bytes the response takes at most.
+func (r *response) bound() int {
+	const status = 8 // numbers, with their tags and lengths
+	size := 2*status + field(len(r.body))
+	for _, list := range [2][]policy.Header{r.headers, r.toClient} {
+		for _, h := range list {
+			const action = 2
+			size += field(field(field(len(h.Name))+field(len(h.Value))) + action)
+		}
+	}
+	for _, name := range r.remove {
+		size += field(len(name))
+	}
+	size = field(size)
+	if r.metadata != nil {
+		size += field(proto.Size(r.metadata))
+	}
+	return size
+}
+
+// field is how many bytes a field takes whose content takes n. Its tag takes one.
+func field(n int) int { return 1 + protowire.SizeBytes(n) }
 
 // readResponse has the generated code read an encoded response. Of one that it cannot read it makes a denial, as an empty
 // CheckResponse would let the request pass.

@@ -56,8 +56,8 @@ type Explanation struct {
 // would pass makes the look-ups forget its object all the same.
 func (s *Server) Explain(ctx context.Context, check *authv3.CheckRequest) (response *authv3.CheckResponse, why *Explanation) {
 	why = &Explanation{Stage: StageDecode}
-	c := &call{record: record{start: time.Now(), explain: why}}
-	a, bug := s.settle(ctx, wireText(check), c)
+	c := &call{text: wireText(check), record: record{start: time.Now(), explain: why}}
+	a, bug := s.settle(ctx, c)
 	rec := &c.record
 	why.Outcome, why.Rule, why.Detail, why.Reason, why.Policy = a.outcome, rec.rule, a.detail, rec.reason, rec.policy
 	why.Headers, why.Narrowed, why.Panic = rec.headers, rec.query, bug != nil

@@ -324,8 +324,8 @@ func BenchmarkDecide(b *testing.B) {
 	one := wireText(check(m.mint(b, nil)))
 	b.ReportAllocs()
 	for b.Loop() {
-		c := &call{}
-		if gate.serve(b.Context(), one, c); c.record.outcome != policy.Allow {
+		c := &call{text: one}
+		if gate.serve(b.Context(), c); c.record.outcome != policy.Allow {
 			b.Fatal(c.record.outcome)
 		}
 	}

@@ -13,7 +13,9 @@ type headers struct {
 	joined map[string]string
 	list   string // envoy.config.core.v3.HeaderMap, which was read without fault
 
-	authorization, dpop                              []string
+	authorization                                    string // the last one
+	authorizations                                   int
+	dpop                                             []string
 	contentLength, contentEncoding, transferEncoding []string
 	partialBody                                      []string
 	requestID                                        string
@@ -49,7 +51,9 @@ func (h *headers) note(name, value string) {
 	var to *[]string
 	switch name {
 	case "authorization":
-		to = &h.authorization
+		h.authorization = value
+		h.authorizations++
+		return
 	case "dpop":
 		to = &h.dpop
 	case "content-length":

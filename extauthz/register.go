@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -31,27 +32,21 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	r.RegisterService(&desc, s)
 }
 
-// incoming and outgoing are the messages of a check in the wire's format.
-type (
-	incoming struct{ text string }
-	outgoing struct{ encoded []byte }
-)
-
 // handleCheck is the handler of the one method.
 func handleCheck(service any, ctx context.Context, receive func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-	in := &incoming{}
-	if err := receive(in); err != nil {
+	c, server := &call{}, service.(*Server)
+	if err := receive(c); err != nil {
 		return nil, err
 	}
-	handler := func(ctx context.Context, in any) (any, error) {
-		c := &call{}
-		service.(*Server).serve(ctx, in.(*incoming).text, c)
-		return &outgoing{c.sent}, nil
-	}
 	if interceptor == nil {
-		return handler(ctx, in)
+		server.serve(ctx, c)
+		return c, nil
 	}
-	return interceptor(ctx, in, &grpc.UnaryServerInfo{Server: service, FullMethod: authv3.Authorization_Check_FullMethodName}, handler)
+	info := &grpc.UnaryServerInfo{Server: service, FullMethod: authv3.Authorization_Check_FullMethodName}
+	return interceptor(ctx, c, info, func(ctx context.Context, _ any) (any, error) {
+		server.serve(ctx, c)
+		return c, nil
+	})
 }
 
 // codec passes checks through, and leaves all other messages to gRPC's own.
@@ -59,20 +54,23 @@ type codec struct{ encoding.CodecV2 }
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if out, ok := v.(*outgoing); ok {
-		return mem.BufferSlice{mem.SliceBuffer(out.encoded)}, nil
+	if c, ok := v.(*call); ok {
+		if len(c.sent) == 0 { // an empty CheckResponse would let the request pass
+			return nil, errors.New("the check has no answer")
+		}
+		return mem.BufferSlice{mem.SliceBuffer(c.sent)}, nil
 	}
 	return c.CodecV2.Marshal(v)
 }
 
 // Unmarshal implements encoding.CodecV2. The check is copied, once: gRPC uses the buffers again as soon as this returns.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	in, ok := v.(*incoming)
+	check, ok := v.(*call)
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
 	if len(data) == 1 {
-		in.text = string(data[0].ReadOnlyData())
+		check.text = string(data[0].ReadOnlyData())
 		return nil
 	}
 	var text strings.Builder
@@ -80,6 +78,6 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	for _, part := range data {
 		text.Write(part.ReadOnlyData())
 	}
-	in.text = text.String()
+	check.text = text.String()
 	return nil
 }

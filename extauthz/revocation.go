@@ -58,6 +58,8 @@ type guard struct {
 	token.Verifier
 	lists  []listed
 	mayLag bool // see policy.Policy.RevocationMayLag
+
+	removes []string // what every request that passes has removed
 }
 
 // listed is the list of a provider.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -104,6 +105,7 @@ func (s *Server) Counts() (outcomes map[policy.Outcome]uint64, panics uint64) {
 
 // call is one check on its way: in one piece, so that it is one allocation.
 type call struct {
+	text    string // the CheckRequest, as it came over the wire
 	request request
 	record  record
 	sent    []byte // the CheckResponse
@@ -113,17 +115,17 @@ type call struct {
 // failure_mode_allow turns into a pass. It goes the way of a check that came over the wire, so that it is read, and its answer
 // written, by the same code; Register is for what comes over the wire.
 func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	c := &call{}
-	s.serve(ctx, wireText(check), c)
+	c := &call{text: wireText(check)}
+	s.serve(ctx, c)
 	return readResponse(c.sent), nil
 }
 
-// serve decides the CheckRequest that text is, and leaves the answer in c.
-func (s *Server) serve(ctx context.Context, text string, c *call) {
+// serve decides a check, and leaves the answer in it.
+func (s *Server) serve(ctx context.Context, c *call) {
 	rec := &c.record
 	rec.start = time.Now()
 	observed := s.observer != nil && s.observer.Wants()
-	a, bug := s.settle(ctx, text, c)
+	a, bug := s.settle(ctx, c)
 	if bug != nil {
 		s.panics.Add(1)
 		s.log.Error("panic in a check; answered 503", zap.String("panic", bug.kind), zap.ByteString("stack", bug.stack))
@@ -137,7 +139,7 @@ func (s *Server) serve(ctx context.Context, text string, c *call) {
 	}
 	rec.write(s.log)
 	if observed {
-		s.observe(text, rec)
+		s.observe(c.text, rec)
 	}
 }
 
@@ -147,9 +149,8 @@ type fault struct {
 	stack []byte
 }
 
-// settle decides the CheckRequest that text is, and leaves the answer in c. A panic, or an answer that cannot be sent, is
-// our own fault.
-func (s *Server) settle(ctx context.Context, text string, c *call) (a answer, bug *fault) {
+// settle decides a check, and leaves the answer in it. A panic, or an answer that cannot be sent, is our own fault.
+func (s *Server) settle(ctx context.Context, c *call) (a answer, bug *fault) {
 	defer func() {
 		if p := recover(); p != nil {
 			bug = &fault{fmt.Sprintf("%T", p), debug.Stack()}
@@ -158,7 +159,7 @@ func (s *Server) settle(ctx context.Context, text string, c *call) (a answer, bu
 			c.sent, _ = a.encode()
 		}
 	}()
-	a = s.decide(ctx, text, c)
+	a = s.decide(ctx, c)
 	var err error
 	if c.sent, err = a.encode(); err != nil {
 		a = c.record.fail(err)
@@ -168,14 +169,14 @@ func (s *Server) settle(ctx context.Context, text string, c *call) (a answer, bu
 }
 
 // decide takes the request its one way: here to the policy that guards its host, and then by judge.
-func (s *Server) decide(ctx context.Context, text string, c *call) answer {
+func (s *Server) decide(ctx context.Context, c *call) answer {
 	r, rec := &c.request, &c.record
 	state := s.state.Load()
 	if state == nil {
 		return rec.fail(&policy.Refusal{Outcome: policy.Unavailable, Detail: "Not ready.", Err: errors.New("no policies yet")})
 	}
 	why := rec.explain
-	err := r.decode(text)
+	err := r.decode(c.text)
 	rec.host, rec.method = r.host, r.method
 	rec.requestID, rec.path = r.headers.requestID, r.recordedPath()
 	why.decoded(r)
@@ -195,7 +196,7 @@ func (s *Server) decide(ctx context.Context, text string, c *call) answer {
 		a = rec.fail(&policy.Refusal{Outcome: policy.NotFound, Detail: "Not Found", Err: errors.New("no policy guards this host")})
 	}
 	if shadows := state.Policies.Shadows(r.host); len(shadows) > 0 && why == nil {
-		s.shadows.watch(s, state, shadows, text, verdictOf(p, a.outcome, rec))
+		s.shadows.watch(s, state, shadows, c.text, verdictOf(p, a.outcome, rec))
 	}
 	return a
 }
@@ -215,6 +216,10 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 	if p.Unavailable {
 		return fail(p, &policy.Refusal{Outcome: policy.Unavailable, Detail: "The policy of this host is not valid.", RetryAfter: 10 * time.Second, Err: errors.New("the policy's manifest never compiled")})
 	}
+	guard := state.guards[p]
+	if guard == nil {
+		return fail(p, errors.New("the policy is not of this state"))
+	}
 	why.at(StageRoute)
 	if body, ok := p.Document(r.method, r.path); ok {
 		rec.route = "protected resource metadata"
@@ -227,15 +232,11 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 		rec.route, rec.public = route.Pattern, route.Public
 		why.routed(&route)
 		if route.Public {
-			return s.public(p, r)
+			return s.public(guard, p, r)
 		}
 	}
 
 	why.at(StageToken)
-	guard := state.guards[p]
-	if guard == nil {
-		return fail(p, errors.New("the policy is not of this state"))
-	}
 	id, err := rec.trial.identify(ctx, guard, p, r)
 	rec.identity, rec.refused = id, err
 	if err != nil {
@@ -308,7 +309,7 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 		forget(state.Lookups[p.Name], r.method, ops)
 	}
 	rec.headers, rec.edits, rec.query = d.Headers, d.Edits, d.Query
-	a := s.pass(p, r, headers)
+	a := s.pass(guard, p, r, headers)
 	if id == p.Anonymous() {
 		a.unasserted(p)
 	}
@@ -357,8 +358,8 @@ func (s *Server) admit(ctx context.Context, start time.Time, size int) (release 
 }
 
 // public lets a request pass without an identity, and without anything that looks like one.
-func (s *Server) public(p *policy.Policy, r *request) answer {
-	a := s.pass(p, r, nil)
+func (s *Server) public(g *guard, p *policy.Policy, r *request) answer {
+	a := s.pass(g, p, r, nil)
 	for _, name := range p.HeaderNames() {
 		a.remove = append(a.remove, name)
 	}
@@ -367,16 +368,10 @@ func (s *Server) public(p *policy.Policy, r *request) answer {
 }
 
 // pass makes the allowing answer: identity headers, and the removal of every client header that could be taken for one.
-func (s *Server) pass(p *policy.Policy, r *request, identity []policy.Header) answer {
-	a := answer{outcome: policy.Allow, set: identity}
+func (s *Server) pass(g *guard, p *policy.Policy, r *request, identity []policy.Header) answer {
+	a := answer{outcome: policy.Allow, set: identity, remove: g.removes}
 	if r.nonce != nil {
 		a.nonce = *r.nonce
-	}
-	a.remove = append(a.remove, p.RemovedAlways()...)
-	fromElsewhere := p.TokenFrom.Header != "" || p.TokenFrom.Cookie != ""
-	if !p.ForwardToken || fromElsewhere {
-		// Where the token is elsewhere, nobody has looked at these.
-		a.remove = append(a.remove, "authorization", "dpop")
 	}
 	if name := p.TokenFrom.Cookie; name != "" && !p.ForwardToken {
 		if rest, found := withoutCookie(r.headers.all("cookie"), name); found && rest == "" {
@@ -391,6 +386,16 @@ func (s *Server) pass(p *policy.Policy, r *request, identity []policy.Header) an
 		}
 	}
 	return a
+}
+
+// removes are the names that every request that the policy lets pass has removed. Nothing may be appended to it in place.
+func removes(p *policy.Policy) []string {
+	out := slices.Clone(p.RemovedAlways())
+	if !p.ForwardToken || p.TokenFrom.Header != "" || p.TokenFrom.Cookie != "" {
+		// Where the token is elsewhere, nobody has looked at these.
+		out = append(out, "authorization", "dpop")
+	}
+	return slices.Clip(out)
 }
 
 // sameName reports whether two names differ in case only, in which Envoy's headers are one.

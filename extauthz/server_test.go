@@ -62,8 +62,8 @@ func do(t testing.TB, s *Server, c *authv3.CheckRequest) *authv3.CheckResponse {
 
 // serve has the server decide a check as it comes over the wire.
 func serve(s *Server, text string) *call {
-	c := &call{}
-	s.serve(context.Background(), text, c)
+	c := &call{text: text}
+	s.serve(context.Background(), c)
 	return c
 }
 

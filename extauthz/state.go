@@ -174,7 +174,7 @@ func (s *State) prepare() error {
 	s.guards = map[*policy.Policy]*guard{}
 	for _, p := range s.Policies.Policies() {
 		var vs []token.Verifier
-		g := &guard{mayLag: p.RevocationMayLag}
+		g := &guard{mayLag: p.RevocationMayLag, removes: removes(p)}
 		for _, name := range p.Providers {
 			v := s.Verifiers[name]
 			if v == nil {

@@ -15,11 +15,9 @@ import (
 // decoder's. FuzzWire holds the two against each other.
 
 // message is what a decision may need of a CheckRequest, as it stood there: what counts of it, and what is malformed, is for
-// decode to say. Its strings are parts of text, which must not outlive the check; only target is a copy of its own, as what
+// decode to say. Its strings are parts of the CheckRequest, which must not outlive the check; only target is a copy of its own, as what
 // is known of an object is kept by its path.
 type message struct {
-	text string // the CheckRequest
-
 	http      bool // there is an HttpRequest
 	method    string
 	target    string // path
@@ -39,15 +37,15 @@ var errUnread = errors.New("the check cannot be read")
 
 // read takes a CheckRequest. Of one that cannot be read nothing is left but its text.
 func (m *message) read(text string) error {
-	*m = message{text: text}
+	*m = message{}
 	if !m.check(text) {
-		*m = message{text: text}
+		*m = message{}
 		plain, err := rewrite(text)
 		if err != nil {
 			return err
 		}
 		if !m.check(plain) {
-			*m = message{text: text}
+			*m = message{}
 			return errUnread
 		}
 	}

@@ -96,19 +96,18 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 	}
 	rule := p.rules.find(op.Resource, op.Action)
 	s.trace.consider(p.rules, op, rule)
-	name := op.Resource + ":" + op.Action
 	var denial *Decision
 	var filter Filter
 	var stamp []EditMember
 	var lifted bool
 	if rule == nil {
-		denial = &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: "no rule for " + name}
+		denial = &Decision{Outcome: Forbidden, Detail: "Forbidden", Reason: "no rule for " + op.name()}
 	} else {
 		d.Rule = rule.ref
 		s.next(op)
-		if denial = rule.judge(s, name); denial == nil {
-			if filter, stamp, lifted, denial = rule.bind(s, op, name); lifted {
-				d.Unfiltered = append(d.Unfiltered, name)
+		if denial = rule.judge(s, op); denial == nil {
+			if filter, stamp, lifted, denial = rule.bind(s, op); lifted {
+				d.Unfiltered = append(d.Unfiltered, op.name())
 			}
 		}
 		if denial != nil {
@@ -127,7 +126,7 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 		return denial
 	}
 	deny := func(reason string) *Decision {
-		return &Decision{Outcome: Forbidden, Detail: rule.detail(), Rule: rule.ref, Reason: name + ": " + reason}
+		return &Decision{Outcome: Forbidden, Detail: rule.detail(), Rule: rule.ref, Reason: op.name() + ": " + reason}
 	}
 	// An allow that looks at the request may have decided by the thread of the path, which the run must then be of.
 	if !filter.IsZero() || len(stamp) > 0 || rule.allow != nil && !rule.allow.userOnly {
@@ -186,30 +185,30 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 
 // judge evaluates what the rule asks of the user, in this order: scopes, `allow`, and the login. So nobody is asked to log
 // in again for what would be denied all the same.
-func (r *rule) judge(s *scope, name string) *Decision {
+func (r *rule) judge(s *scope, op *Operation) *Decision {
 	lacks := lacking(s.user, r.require)
 	s.trace.required(r, lacks)
 	if len(lacks) > 0 {
-		return &Decision{Outcome: InsufficientScope, Detail: r.detail(), Scopes: r.require, Reason: name + ": the token lacks a scope"}
+		return &Decision{Outcome: InsufficientScope, Detail: r.detail(), Scopes: r.require, Reason: op.name() + ": the token lacks a scope"}
 	}
 	if r.allow != nil {
 		ok, err := r.allow.bool(s)
 		s.trace.allowed(r, ok, err)
 		if err != nil {
-			return &Decision{Outcome: Forbidden, Detail: r.detail(), Reason: name + ": allow: " + fault(err)}
+			return &Decision{Outcome: Forbidden, Detail: r.detail(), Reason: op.name() + ": allow: " + fault(err)}
 		}
 		if !ok {
 			if lacks := lacking(s.user, r.allow.scopes); len(lacks) > 0 {
-				return &Decision{Outcome: InsufficientScope, Detail: r.detail(), Scopes: lacks, Reason: name + ": the token lacks a scope"}
+				return &Decision{Outcome: InsufficientScope, Detail: r.detail(), Scopes: lacks, Reason: op.name() + ": the token lacks a scope"}
 			}
-			return &Decision{Outcome: Forbidden, Detail: r.detail(), Reason: name + ": allow is false"}
+			return &Decision{Outcome: Forbidden, Detail: r.detail(), Reason: op.name() + ": allow is false"}
 		}
 	}
 	if r.login != nil {
 		reason := r.login.lacking(s.user.Claims, s.now)
 		s.trace.loggedIn(r.login, reason)
 		if reason != "" {
-			return &Decision{Outcome: StepUp, Detail: "Log in again.", Login: r.login, Reason: name + ": " + reason}
+			return &Decision{Outcome: StepUp, Detail: "Log in again.", Login: r.login, Reason: op.name() + ": " + reason}
 		}
 	}
 	return nil
@@ -225,9 +224,9 @@ func (r *rule) detail() string {
 
 // bind evaluates filter and stamp. Where the rule's `unfiltered` is true there is no filter, and a stamp only for what the
 // request creates: whoever may touch everything does not become the owner of what he touches.
-func (r *rule) bind(s *scope, op *Operation, name string) (filter Filter, stamp []EditMember, lifted bool, denial *Decision) {
+func (r *rule) bind(s *scope, op *Operation) (filter Filter, stamp []EditMember, lifted bool, denial *Decision) {
 	fail := func(where StepKind, err error) (Filter, []EditMember, bool, *Decision) {
-		return Filter{}, nil, false, &Decision{Outcome: Forbidden, Detail: r.detail(), Reason: name + ": " + string(where) + ": " + fault(err)}
+		return Filter{}, nil, false, &Decision{Outcome: Forbidden, Detail: r.detail(), Reason: op.name() + ": " + string(where) + ": " + fault(err)}
 	}
 	var err error
 	if r.unfiltered != nil {

@@ -17,6 +17,7 @@ type endpoint struct {
 
 	// What the rule that applies needs to know, found when the policy is compiled.
 	stamped    []string // names in an object at stampAt that the rule's stamp or filter are about
+	readsPath  bool     // value.path
 	readsQuery bool
 	readsBody  bool // value.body
 	stamps     bool // the body at stampAt
@@ -97,6 +98,7 @@ func (e *endpoint) link(r *rule) (problems, warnings Problems) {
 			continue // it did not compile
 		}
 		problems = append(problems, e.checkReads(x, i < own)...)
+		e.readsPath = e.readsPath || x.reads.field("path")
 		e.readsBody = e.readsBody || x.reads.field("body")
 		e.readsQuery = e.readsQuery || x.reads.field("query")
 		names = append(names, x.reads.names...)
@@ -147,13 +149,19 @@ func (e *endpoint) checkReads(x *expression, own bool) (problems Problems) {
 
 // operations says what a request asks for.
 func (e *endpoint) operations(in Input) ([]Operation, error) {
-	value := make(map[string]any, 3)
-	if len(in.params) > 0 {
+	var value map[string]any
+	add := func(name string, v any) {
+		if value == nil {
+			value = make(map[string]any, 3)
+		}
+		value[name] = v
+	}
+	if e.readsPath && len(in.params) > 0 {
 		path := make(map[string]any, len(in.params))
 		for _, p := range in.params {
 			path[p.name] = p.value
 		}
-		value["path"] = path
+		add("path", path)
 	}
 	var pairs []pair
 	if in.query != "" && (e.readsQuery || e.narrow != nil || e.source.Method.Text == "POST") {
@@ -171,13 +179,13 @@ func (e *endpoint) operations(in Input) ([]Operation, error) {
 		if err != nil {
 			return nil, err
 		}
-		value["query"] = query
+		add("query", query)
 	}
 	if e.readsBody && in.Body != nil {
 		if err := e.bodyNames.check(in.Body); err != nil {
 			return nil, err
 		}
-		value["body"] = in.Body
+		add("body", in.Body)
 	}
 	op := Operation{Resource: e.resource, Action: e.action, MismatchDetail: "Not Found"}
 	if len(value) > 0 {

@@ -65,6 +65,9 @@ type Operation struct {
 	pairs  []pair     // with narrow: the query
 }
 
+// name is the operation as a rule's `on` has it.
+func (op *Operation) name() string { return op.Resource + ":" + op.Action }
+
 // Ref names an object of the backend whose metadata decides.
 type Ref struct {
 	Resource string // "threads"

@@ -92,8 +92,8 @@ func (p *Policy) Route(method, path string) (Route, error) {
 	if strings.HasPrefix(path, ReservedPrefix) {
 		return Route{}, errUnknownRoute
 	}
-	var l lookup
-	r := p.routes.match(&l, method, path)
+	var values [maxParams]string
+	r := p.routes.match(&values, method, path)
 	if r == nil {
 		return Route{}, errUnknownRoute
 	}
@@ -101,7 +101,7 @@ func (p *Policy) Route(method, path string) (Route, error) {
 	if len(r.names) > 0 {
 		route.params = make([]param, len(r.names))
 		for i, name := range r.names {
-			route.params[i] = param{name, l.values[i]}
+			route.params[i] = param{name, values[i]}
 		}
 	}
 	return route, nil

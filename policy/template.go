@@ -76,57 +76,57 @@ type routeTree struct {
 // maxParams bounds the parameters of a template.
 const maxParams = 16
 
-// lookup is one search of the tree.
+// lookup is one search of the tree. It is handed on by value, so that the segments need not be allocated.
 type lookup struct {
 	method   string
 	segments []string // as they are
 	folded   []string
 	loose    bool // literals in whatever case
-	values   [maxParams]string
 }
 
-// find returns the route for the segments from the i-th on; the values of its parameters go to l.values, from the n-th on.
-func (t *routeTree) find(l *lookup, i, n int) *compiledRoute {
+// find returns the route for the segments from the i-th on; the values of its parameters go to values, from the n-th on.
+func (t *routeTree) find(l lookup, values *[maxParams]string, i, n int) *compiledRoute {
 	if i == len(l.segments) {
 		if r := t.here[l.method]; r != nil {
 			return r
 		}
 	} else {
 		if next := t.literal[l.folded[i]]; next != nil && (l.loose || next.text == l.segments[i]) {
-			if r := next.find(l, i+1, n); r != nil {
+			if r := next.find(l, values, i+1, n); r != nil {
 				return r
 			}
 		}
 		if t.param != nil && l.segments[i] != "" {
-			l.values[n] = l.segments[i]
-			if r := t.param.find(l, i+1, n+1); r != nil {
+			values[n] = l.segments[i]
+			if r := t.param.find(l, values, i+1, n+1); r != nil {
 				return r
 			}
 		}
 	}
 	r := t.rest[l.method]
 	if r != nil {
-		l.values[n] = strings.Join(l.segments[i:], "/")
+		values[n] = strings.Join(l.segments[i:], "/")
 	}
 	return r
 }
 
-// match finds the route of a path that starts with a slash, and the values of its parameters in l.
-func (t *routeTree) match(l *lookup, method, path string) *compiledRoute {
+// match finds the route of a path that starts with a slash, and the values of its parameters.
+func (t *routeTree) match(values *[maxParams]string, method, path string) *compiledRoute {
 	var exact, folded [16]string
-	l.method, l.segments = method, appendSegments(exact[:0], path[1:])
+	var ignored [maxParams]string
+	l := lookup{method: method, segments: appendSegments(exact[:0], path[1:])}
 	other := fold(path)
 	if other == path {
 		l.folded = l.segments
 	} else {
 		l.folded = appendSegments(folded[:0], other[1:])
 	}
-	r := t.find(l, 0, 0)
+	r := t.find(l, values, 0, 0)
 	if r == nil {
 		return nil
 	}
 	if other != path || t.mixed {
-		if t.find(&lookup{method: method, segments: l.folded, folded: l.folded, loose: true}, 0, 0) != r {
+		if t.find(lookup{method: method, segments: l.folded, folded: l.folded, loose: true}, &ignored, 0, 0) != r {
 			return nil
 		}
 	}
@@ -138,7 +138,7 @@ func (t *routeTree) match(l *lookup, method, path string) *compiledRoute {
 		}
 		if other != "" {
 			segments := appendSegments(folded[:0], other[1:])
-			if found := t.find(&lookup{method: method, segments: segments, folded: segments, loose: true}, 0, 0); found != nil && found != r {
+			if found := t.find(lookup{method: method, segments: segments, folded: segments, loose: true}, &ignored, 0, 0); found != nil && found != r {
 				return nil
 			}
 		}
