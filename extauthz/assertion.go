@@ -40,11 +40,11 @@ func newAssertions(policies *policy.Snapshot) (a assertions, err error) {
 
 // assert puts the policy's assertion behind the identity headers. Nobody gets none. A policy that asks for an assertion and
 // has no signer lets nothing pass.
-func (s *State) assert(p *policy.Policy, id *policy.Identity, headers []policy.Header, now time.Time) ([]policy.Header, error) {
+func (s *State) assert(p *policy.Policy, id *policy.Identity, headers []policy.Header, now func() time.Time) ([]policy.Header, error) {
 	if p.Assertion() == nil || id == p.Anonymous() {
 		return headers, nil
 	}
-	return s.assertions.signers[p].Headers(id, headers, now)
+	return s.assertions.signers[p].Headers(id, headers, now())
 }
 
 // unasserted removes the client's copy of the assertion where none of Usher's takes its place.

@@ -82,8 +82,13 @@ func (r *response) bound() int {
 	return size
 }
 
-// field is how many bytes a field takes whose content takes n. Its tag takes one.
-func field(n int) int { return 1 + protowire.SizeBytes(n) }
+// field is how many bytes a field takes at most whose content takes n: a tag, and its length.
+func field(n int) int {
+	if n < 0x80 {
+		return n + 2
+	}
+	return n + 6 // of less than 32 GiB
+}
 
 // readResponse has the generated code read an encoded response. Of one that it cannot read it makes a denial, as an empty
 // CheckResponse would let the request pass.
@@ -109,6 +114,11 @@ type writer struct {
 
 // varint writes a number without a tag.
 func (w *writer) varint(v uint64) {
+	if v < 0x80 {
+		w.left--
+		w.buffer[w.left] = byte(v)
+		return
+	}
 	w.left -= protowire.SizeVarint(v)
 	protowire.AppendVarint(w.buffer[:w.left], v)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -75,6 +76,11 @@ func serveChild(what string) {
 	if what != "floor" {
 		options = ServerOptions()
 	}
+	if what != "floor" && os.Getenv("GOGC") == "" {
+		// As usher serve has it, see cmd/usher/memory.go. The floor is what Go makes of it by itself.
+		debug.SetMemoryLimit(60 << 20)
+		debug.SetGCPercent(400)
+	}
 	server := grpc.NewServer(options...)
 	gate := New(Options{Logger: discard()})
 	reset := func() {
@@ -128,7 +134,9 @@ func profile(path string) (stop func()) {
 
 // discard is a logger that encodes decision records as in production, and writes them nowhere.
 func discard() *zap.Logger {
-	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(nowhere{}), zapcore.InfoLevel)
+	c := zap.NewProductionEncoderConfig()
+	c.TimeKey, c.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
+	core := zapcore.NewCore(NewRecordEncoder(c), zapcore.AddSync(nowhere{}), zapcore.InfoLevel)
 	return zap.New(core)
 }
 

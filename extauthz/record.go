@@ -122,10 +122,15 @@ type operations []policy.Operation
 
 func (ops operations) MarshalLogArray(out zapcore.ArrayEncoder) error {
 	for i, op := range ops {
-		if op.Resource == "" || i > 0 && ops[i-1].Resource == op.Resource && ops[i-1].Action == op.Action {
-			continue
+		if ops.shown(i) {
+			out.AppendString(op.Resource + ":" + op.Action)
 		}
-		out.AppendString(op.Resource + ":" + op.Action)
 	}
 	return nil
+}
+
+// shown reports whether the i-th operation has a name, which the one before it does not have too.
+func (ops operations) shown(i int) bool {
+	op := &ops[i]
+	return op.Resource != "" && (i == 0 || ops[i-1].Resource != op.Resource || ops[i-1].Action != op.Action)
 }

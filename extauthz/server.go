@@ -301,7 +301,7 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 		return a
 	}
 	why.at(StagePass)
-	headers, err := state.assert(p, id, d.Headers, s.now())
+	headers, err := state.assert(p, id, d.Headers, s.now)
 	if err != nil {
 		return fail(p, err)
 	}

@@ -224,6 +224,7 @@ type expression struct {
 	reads    reads    // of `value`
 	text     string   // as the manifest writes it
 	scopes   []string // the constants that it looks for in user.permissions
+	scope    string   // it looks for this one there, and does nothing else
 	userOnly bool     // it depends on nothing but `user`
 	// perOperation: it depends on what differs between the operations of one request.
 	perOperation bool
@@ -320,6 +321,7 @@ func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Pro
 	e.reads.visit(parsed.NativeRep().Expr())
 	loops := false
 	native := parsed.NativeRep()
+	e.scope, _ = scopeTest(native.Expr())
 	denied := negated(native.Expr())
 	ast.PreOrderVisit(native.Expr(), ast.NewExprVisitor(func(x ast.Expr) {
 		switch x.Kind() {

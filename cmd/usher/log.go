@@ -7,6 +7,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/usher-authz/usher/extauthz"
 )
 
 const (
@@ -36,7 +38,7 @@ func newLogger(w io.Writer, level, format string) (*zap.Logger, func(), error) {
 	var encoder zapcore.Encoder
 	switch format {
 	case "json":
-		encoder = zapcore.NewJSONEncoder(c)
+		encoder = extauthz.NewRecordEncoder(c)
 	case "console":
 		c.EncodeDuration = zapcore.StringDurationEncoder
 		encoder = zapcore.NewConsoleEncoder(c)
