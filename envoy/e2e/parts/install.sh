@@ -1,35 +1,19 @@
 #!/usr/bin/env bash
 # Installs the parts of the demo and of the end-to-end tests into <repository>/.tools: Envoy, an OpenID provider, the
-# LangGraph server, its official JavaScript client, that of the Model Context Protocol, and Redis. The versions and hashes of
-# all but Redis are pinned by requirements.txt and node/package-lock.json; Redis is the distribution's, which apt verifies. A
-# second run with nothing changed does nothing.
+# LangGraph server, its official JavaScript client, that of the Model Context Protocol, Redis and h2load. The versions and
+# hashes of all but the last two are pinned by requirements.txt and node/package-lock.json; those are the distribution's, which
+# apt verifies. A second run with nothing changed does nothing.
 set -euo pipefail
 
 parts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$parts/../../.." && pwd)
 tools=$root/.tools
 python=${PYTHON:-python3}
-
-say() { printf 'tools: %s\n' "$*"; }
-stop() {
-  printf 'tools: %s\n' "$@" >&2
-  exit 1
-}
-
-# at_least HAVE WANT: is version HAVE (1.2.3) WANT or newer?
-at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+name=tools
+logs=$tools
+. "$parts/debian.sh"
 
 hash_of() { cat "$@" | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
-
-# quietly LOG COMMAND...: runs the command, and shows what it said only if it went wrong.
-quietly() {
-  local log=$1
-  shift
-  if ! "$@" >"$log" 2>&1; then
-    cat "$log" >&2
-    stop "this went wrong: $*" "its output is above and in ${log#"$root"/}"
-  fi
-}
 
 check_machine() {
   [ "$(uname -s)" = Linux ] || stop "Envoy's package is for Linux, and this is $(uname -s). In a Linux virtual machine it works."
@@ -116,63 +100,15 @@ install_auth() {
   printf '%s\n' "$stamp" >"$tools/auth.stamp"
 }
 
-# apt_download DIRECTORY PACKAGE...: downloads packages, and installs nothing. A machine without package lists, as container
-# images are, gets some in the directory: the machine itself stays as it is, and no privilege is needed.
-apt_download() {
-  local dir=$1
-  shift
-  mkdir -p "$dir/packages" "$dir/lists/partial" "$dir/cache/archives/partial"
-  (
-    cd "$dir/packages"
-    apt-get download "$@" && exit
-    own=(-o "Dir::State::Lists=$dir/lists" -o "Dir::Cache=$dir/cache" -o APT::Sandbox::User=)
-    apt-get "${own[@]}" update && apt-get "${own[@]}" download "$@"
-  )
+# For the lists of revoked tokens.
+install_redis() {
+  install_debian Redis https://redis.io/docs/latest/operate/oss_and_stack/install/ 6.2 \
+    "$tools/bin" redis redis-server redis-cli -- redis-server redis-tools
 }
 
-# Redis, for the lists of revoked tokens: the one that is installed, or Debian's packages unpacked beside the other parts.
-install_redis() {
-  if [ -x "$tools/bin/redis-server" ] && [ -x "$tools/bin/redis-cli" ] &&
-    "$tools/bin/redis-server" --version >/dev/null 2>&1; then
-    say "Redis is there"
-    return
-  fi
-  local found version temporary package
-  mkdir -p "$tools/bin"
-  rm -rf "$tools/redis" "$tools/bin/redis-server" "$tools/bin/redis-cli"
-  if found=$(command -v redis-server) && command -v redis-cli >/dev/null; then
-    version=$("$found" --version | sed -n 's/.* v=\([0-9.]*\).*/\1/p')
-    if at_least "${version:-0}" 6.2; then
-      say "Redis $version of $found is used"
-      ln -sfn "$found" "$tools/bin/redis-server"
-      ln -sfn "$(command -v redis-cli)" "$tools/bin/redis-cli"
-      return
-    fi
-  fi
-  { command -v apt-get && command -v dpkg-deb; } >/dev/null ||
-    stop "Redis is missing (redis-server 6.2 or newer, and redis-cli), and this is no Debian or Ubuntu to take its packages from." \
-      "Install it, then run this again: https://redis.io/docs/latest/operate/oss_and_stack/install/"
-  say "Redis (Debian packages, 1.4 MB; nothing is installed into the system) ..."
-  temporary=$(mktemp -d)
-  quietly "$tools/redis.log" apt_download "$temporary" redis-server redis-tools liblzf1 libjemalloc2 libatomic1
-  mkdir -p "$tools/redis.new"
-  for package in "$temporary"/packages/*.deb; do
-    quietly "$tools/redis.log" dpkg-deb -x "$package" "$tools/redis.new"
-  done
-  rm -rf "$temporary"
-  mv "$tools/redis.new" "$tools/redis"
-  for package in redis-server redis-cli; do
-    # The libraries that came along, found from where this file is: the repository may be moved.
-    cat >"$tools/bin/$package" <<'EOF'
-#!/bin/sh
-root=$(dirname "$0")/../redis
-LD_LIBRARY_PATH=$(echo "$root"/usr/lib/*-linux-gnu*)
-export LD_LIBRARY_PATH
-exec "$root/usr/bin/$(basename "$0")" "$@"
-EOF
-    chmod 755 "$tools/bin/$package"
-    quietly "$tools/redis.log" "$tools/bin/$package" --version
-  done
+# To ask for much at once.
+install_h2load() {
+  install_debian h2load https://nghttp2.org/documentation/h2load.1.html 1.43 "$tools/bin" nghttp2 h2load -- nghttp2-client
 }
 
 check_machine
@@ -181,4 +117,5 @@ install_envoy
 install_node_parts
 install_auth
 install_redis
+install_h2load
 say "all parts are in .tools"

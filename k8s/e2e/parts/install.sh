@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Builds the programs of the Kubernetes tests into <repository>/.tools/k8s: etcd, kube-apiserver, kubectl, helm and Envoy
-# Gateway's egctl, each from the Go module that its directory here pins. It takes some minutes the first time. A second
-# run with nothing changed does nothing.
+# Gateway's egctl, each from the Go module that its directory here pins; and buildah, for images, which is the distribution's. It
+# takes some minutes the first time. A second run with nothing changed does nothing.
 set -euo pipefail
 
 parts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$parts/../../.." && pwd)
 tools=$root/.tools/k8s
+name='k8s tools'
+logs=$tools
+. "$root/envoy/e2e/parts/debian.sh"
 mkdir -p "$tools"
 
 # build NUMBER MODULE PACKAGE NAME
@@ -17,13 +20,12 @@ build() {
     return
   fi
   local begin=$SECONDS
-  printf 'k8s tools: %s/5 %s ...' "$1" "$4"
+  printf '%s: %s/5 %s ...' "$name" "$1" "$4"
   # Debugging symbols would double time and size.
   if ! (cd "$parts/$2" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$tools/$4" "$3") >"$tools/$4.log" 2>&1; then
     printf '\n'
     cat "$tools/$4.log" >&2
-    printf 'k8s tools: building %s failed; its output is above\n' "$4" >&2
-    exit 1
+    stop "building $4 failed; its output is above"
   fi
   printf ' built in %s s\n' "$((SECONDS - begin))"
   printf '%s\n' "$stamp" >"$tools/$4.stamp"
@@ -34,4 +36,5 @@ build 2 kubernetes k8s.io/kubernetes/cmd/kube-apiserver kube-apiserver
 build 3 kubernetes k8s.io/kubernetes/cmd/kubectl kubectl
 build 4 helm helm.sh/helm/v4/cmd/helm helm
 build 5 egctl github.com/envoyproxy/gateway/cmd/egctl egctl
-printf 'k8s tools: all are in .tools/k8s\n'
+install_debian buildah https://github.com/containers/buildah/blob/main/install.md 1.23 "$tools" buildah buildah -- buildah
+say 'all are in .tools/k8s'
