@@ -19,7 +19,16 @@ K8S       ?=
 # make demo KEEP=1 leaves everything up at the end.
 KEEP      ?=
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+REVISION  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+COMMITTED := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+# Where programs are written.
+BIN     ?= bin
+# What make image calls the image, such as IMAGE=registry.example.com/usher:v1.0.0.
+IMAGE   ?= localhost/usher:$(VERSION)
+# The one of this machine, or of `make k8s-tools`.
+BUILDAH ?= $(or $(shell command -v buildah),.tools/k8s/buildah)
 
 .PHONY: help
 help: ## This list
@@ -27,12 +36,17 @@ help: ## This list
 
 .PHONY: build
 build: ## Write bin/usher
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/usher ./cmd/usher
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/usher ./cmd/usher
 
+# No image is pulled: the policy refuses every one, and no registry is known. The time is that of the commit, so that the same
+# commit gives the same image.
 .PHONY: image
-image: build ## Build the image usher:VERSION with buildah, and state its size
-	buildah --storage-driver vfs bud --isolation chroot --file Dockerfile --tag usher:$(VERSION) .
-	@buildah --storage-driver vfs images --format '{{.Name}}:{{.Tag}} {{.Size}}' usher:$(VERSION)
+image: build ## Build the image IMAGE (localhost/usher:VERSION) with buildah, and state its size
+	@mkdir -p $(BIN)/image && echo '{"default": [{"type": "reject"}]}' >$(BIN)/image/policy.json && : >$(BIN)/image/registries.conf
+	$(BUILDAH) --storage-driver vfs --registries-conf $(BIN)/image/registries.conf bud --isolation chroot \
+		--signature-policy $(BIN)/image/policy.json --timestamp $(COMMITTED) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --file Dockerfile --tag $(IMAGE) $(BIN)
+	@$(BUILDAH) --storage-driver vfs --registries-conf $(BIN)/image/registries.conf images --format '{{.Name}}:{{.Tag}} {{.Size}}' $(IMAGE)
 
 .PHONY: test
 test: fmt vet ## Everything: formatting, vet, unit tests with the race detector, end-to-end tests with the real parts
