@@ -2,7 +2,6 @@ package image
 
 import (
 	"archive/tar"
-	"bytes"
 	"debug/elf"
 	"os"
 	"path/filepath"
@@ -10,8 +9,6 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
-
-	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
 // largest is what the image may take on a disk, in MB (10^6 bytes).
@@ -74,23 +71,6 @@ func TestTheProgramIsStatic(t *testing.T) {
 	}
 	if libraries, _ := f.ImportedLibraries(); len(libraries) > 0 {
 		t.Errorf("it needs %v", libraries)
-	}
-}
-
-func TestTheProgramHoldsTheRoots(t *testing.T) {
-	program, err := os.ReadFile(filepath.Join(theImage(t).root, "usher"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for root := range bundle.Roots() {
-		n++
-		if !bytes.Contains(program, root.Certificate) {
-			t.Errorf("certificate %d is missing", n)
-		}
-	}
-	if n < 100 {
-		t.Errorf("only %d", n)
 	}
 }
 

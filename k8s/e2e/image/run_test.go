@@ -1,12 +1,9 @@
 package image
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,7 +105,7 @@ type served struct {
 	admin string
 }
 
-func serve(t *testing.T, config string) *served {
+func serve(t *testing.T, c container.Container, config string) *served {
 	t.Helper()
 	var addresses [2]string
 	for i := range addresses {
@@ -118,7 +115,7 @@ func serve(t *testing.T, config string) *served {
 		}
 		addresses[i] = fmt.Sprintf("127.0.0.1:%d", port)
 	}
-	c := alone(t, "serve", "--config", "/etc/usher", "--grpc-address", addresses[0], "--admin-address", addresses[1])
+	c.Args = append(c.Args, "serve", "--config", "/etc/usher", "--grpc-address", addresses[0], "--admin-address", addresses[1])
 	c.Mounts = []container.Mount{{Source: filepath.Dir(config), Target: "/etc/usher", ReadOnly: true}}
 	s := &served{admin: "http://" + addresses[1]}
 	var err error
@@ -177,7 +174,7 @@ func (s *served) readyz(t *testing.T) string {
 }
 
 func TestChecksAreAnswered(t *testing.T) {
-	s := serve(t, manifests(t, ""))
+	s := serve(t, alone(t), manifests(t, ""))
 	if got := s.status(t, "inline.test", inline.Mint()); got != 200 {
 		t.Errorf("a good token: %d", got)
 	}
@@ -186,35 +183,5 @@ func TestChecksAreAnswered(t *testing.T) {
 	}
 	if got := s.readyz(t); !strings.Contains(got, `"ready": true`) {
 		t.Error(got)
-	}
-}
-
-// A provider whose certificate no root has signed is not believed. Without roots the error is another one, "failed to load
-// system roots and no roots provided": it was so before the binary had them.
-func TestProvidersAreVerifiedByTheRootsInTheBinary(t *testing.T) {
-	var p *tokentest.Provider
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.ServeHTTP(w, r) }))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that fail, as they should
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	p = tokentest.New(server.URL, tokentest.NewKey("k1", "ES256"))
-	provider := fmt.Sprintf("apiVersion: usher.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {name: self-signed}\nspec: {issuer: %q, audiences: [api]}\n---\n", server.URL)
-	s := serve(t, manifests(t, provider+guard("self-signed")))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	err := stack.Poll(ctx, func() error {
-		if got := s.readyz(t); !strings.Contains(got, "certificate signed by unknown authority") {
-			return fmt.Errorf("/readyz: %s", got)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	if got := s.status(t, "self-signed.test", p.Mint()); got != 503 {
-		t.Errorf("a token of it: %d", got)
-	}
-	if got := s.status(t, "inline.test", inline.Mint()); got != 200 {
-		t.Errorf("a token of the other provider: %d", got)
 	}
 }
