@@ -27,6 +27,8 @@ type Container struct {
 	// stands for its own; further groups are left out then.
 	User, Group int
 	Groups      []int
+	// Dial, instead of running Args, connects to the Unix socket of that path, and ends with an error if it could not.
+	Dial string
 }
 
 // Mount is a file or directory of this machine, seen at Target.

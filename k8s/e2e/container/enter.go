@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+	"unsafe"
 )
 
 // Of linux/prctl.h; package syscall has no names for them.
@@ -69,7 +70,23 @@ func enter(text string) error {
 	if err := c.drop(root); err != nil {
 		return err
 	}
+	if c.Dial != "" {
+		return dial(c.Dial)
+	}
 	return fmt.Errorf("run %s: %w", c.Args[0], syscall.Exec(c.Args[0], c.Args, c.Env))
+}
+
+// dial does not use package net: another thread might do the work, which still sees the whole machine.
+func dial(path string) error {
+	s, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	if err := syscall.Connect(s, &syscall.SockaddrUnix{Name: path}); err != nil {
+		return fmt.Errorf("connect to %s: %w", path, err)
+	}
+	os.Exit(0)
+	return nil
 }
 
 func bind(source, target string) error {
@@ -96,7 +113,7 @@ func (c Container) drop(root bool) error {
 		if err := prctl(prCapAmbient, prCapAmbientClear, 0); err != nil {
 			return fmt.Errorf("clear ambient capabilities: %w", err)
 		}
-		return nil // exec takes the others from a user who is not root
+		return noCapabilities()
 	}
 	for capability := uintptr(0); prctl(prCapBsetDrop, capability, 0) == nil; capability++ { // to the last that this kernel knows
 	}
@@ -109,8 +126,24 @@ func (c Container) drop(root bool) error {
 	if err := syscall.Setresuid(c.User, c.User, c.User); err != nil {
 		return fmt.Errorf("setresuid: %w", err)
 	}
+	if err := noCapabilities(); err != nil {
+		return fmt.Errorf("capset: %w", err)
+	}
 	// Who changes its user is no longer told when its parent dies: stack.Part relies on it.
 	return prctl(syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGTERM), 0)
+}
+
+// noCapabilities takes this thread's, which root has kept.
+func noCapabilities() error {
+	header := struct {
+		version uint32
+		pid     int32
+	}{version: 0x20080522} // of linux/capability.h: two sets of 32
+	var sets [2]struct{ effective, permitted, inheritable uint32 }
+	if _, _, e := syscall.RawSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&sets)), 0); e != 0 {
+		return e
+	}
+	return nil
 }
 
 func prctl(option int, a, b uintptr) error {

@@ -3,6 +3,7 @@ package deploy
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,12 +14,15 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/usher-authz/usher/k8s/e2e/cluster"
+	"github.com/usher-authz/usher/k8s/e2e/container"
 )
 
 // shared is one API server for all tests, with the definitions applied.
 var shared *cluster.Cluster
 
 func TestMain(m *testing.M) {
+	container.Enter()
+	flag.Parse()
 	os.Exit(run(m))
 }
 
@@ -128,17 +132,29 @@ func try(t *testing.T, name string, args ...string) (string, error) {
 // inNamespace renders an overlay of one's own that puts another one into a namespace, as docs/kubernetes.md says to.
 func inNamespace(t *testing.T, overlay, namespace string) []object {
 	t.Helper()
+	return ownOverlay(t, "resources: [kustomize/overlays/"+overlay+"]\nnamespace: "+namespace+"\n")
+}
+
+// ownOverlay renders a kustomization beside a copy of ours.
+func ownOverlay(t *testing.T, text string) []object {
+	t.Helper()
+	dir := copyOfDeploy(t)
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return kustomize(t, dir)
+}
+
+// copyOfDeploy is a directory with our crds and kustomize in it.
+func copyOfDeploy(t *testing.T) string {
+	t.Helper()
 	dir := t.TempDir()
 	for _, part := range []string{"crds", "kustomize"} {
 		if err := os.CopyFS(filepath.Join(dir, part), os.DirFS("../../deploy/"+part)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	text := "resources: [kustomize/overlays/" + overlay + "]\nnamespace: " + namespace + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return kustomize(t, dir)
+	return dir
 }
 
 // apply stores objects, or only asks whether it would (with --dry-run=server). Warnings are what the API server says beside.

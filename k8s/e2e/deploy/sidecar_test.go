@@ -1,0 +1,236 @@
+package deploy
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/usher-authz/usher/envoy/e2e/stack"
+	"github.com/usher-authz/usher/extauthz/token/tokentest"
+	"github.com/usher-authz/usher/k8s/e2e/container"
+)
+
+var update = flag.Bool("update", false, "write bootstrap.yaml of overlays/sidecar anew")
+
+// patience is how long anything may take: these are real processes, on a machine that may be busy.
+const patience = 60 * time.Second
+
+const sidecar = "../../deploy/kustomize/overlays/sidecar"
+
+// sidecarFlags are what usher envoy is told there, as the overlay's first lines say.
+var sidecarFlags = []string{"--listen-address", "0.0.0.0:8080", "--usher-address", "unix:///run/usher/usher.sock"}
+
+func TestTheSidecarIsAcceptedAndItsPodIsRestricted(t *testing.T) {
+	all := kustomize(t, sidecar)
+	install(t, all)
+	pod := podOf(t, find(t, all, "Deployment", "envoy"))
+	if out, err := apply(t, []object{pod}, "--dry-run=server"); err != nil {
+		t.Errorf("%s, %v", out, err)
+	}
+}
+
+// A Deployment without the label is left as it is.
+func TestTheSidecarComesByItsLabel(t *testing.T) {
+	with := find(t, kustomize(t, sidecar), "Deployment", "envoy").yaml(t)
+	dir := copyOfDeploy(t)
+	file := filepath.Join(dir, "kustomize", "overlays", "sidecar", "envoy.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), `usher.dev/sidecar: "true"`, `usher.dev/sidecar: "false"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	without := find(t, kustomize(t, filepath.Dir(file)), "Deployment", "envoy").yaml(t)
+	if !strings.Contains(with, "initContainers") || strings.Contains(without, "initContainers") || strings.Contains(without, "fsGroup") {
+		t.Errorf("with the label:\n%s\nwithout:\n%s", with, without)
+	}
+}
+
+// bootstrap.yaml is what usher envoy writes today.
+func TestTheSidecarsBootstrapIsCurrent(t *testing.T) {
+	program, err := staticUsher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, append([]string{"envoy", "--config", filepath.Join(sidecar, "policy.yaml")}, sidecarFlags...)...)
+	want, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(sidecar, "bootstrap.yaml")
+	if *update {
+		if err := os.WriteFile(file, want, 0o644); err != nil { //nolint:gosec // as the files beside it
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("%s is not what usher envoy writes: go test -run Bootstrap -update", file)
+	}
+}
+
+// gate is an Envoy before a backend that shows what reached it.
+type gate struct {
+	url string
+	idp *tokentest.Provider
+}
+
+// ask is a GET through Envoy.
+func (g *gate) ask(t *testing.T, path, token string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = "agents.example.com"
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+// want waits until the request is answered so.
+func (g *gate) want(t *testing.T, status int, path, token string) {
+	t.Helper()
+	eventually(t, func() error {
+		if got, body := g.ask(t, path, token); got != status {
+			return fmt.Errorf("GET %s: %d, want %d: %s", path, got, status, body)
+		}
+		return nil
+	})
+}
+
+func eventually(t *testing.T, f func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := stack.Poll(ctx, f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// backend is a LangGraph server as far as these tests need one.
+func backend(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"assistant_id":%q,"graph_id":"agent","metadata":{"created_by":"system"}}`, path.Base(r.URL.Path))
+	}))
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
+// provider is an identity provider on a socket.
+func provider(t *testing.T) *tokentest.Provider {
+	t.Helper()
+	var p *tokentest.Provider
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.ServeHTTP(w, r) }))
+	t.Cleanup(s.Close)
+	p = tokentest.New(s.URL, tokentest.NewKey("k1", "ES256"))
+	return p
+}
+
+// sidecarNode is a node for the overlay's pod. What is outside of the pod is on this machine.
+func sidecarNode(t *testing.T) (n *node, g *gate, admin string) {
+	t.Helper()
+	all := kustomize(t, sidecar)
+	n = newNode(t, podOf(t, find(t, all, "Deployment", "envoy")), all)
+	g = &gate{idp: provider(t)}
+	g.url = "http://" + n.port(t, `address: "0.0.0.0", port_value: 8080`, `address: "127.0.0.1", port_value: %d`)
+	admin = n.port(t, "--admin-address=:9002", "--admin-address=127.0.0.1:%d")
+	host, port, _ := strings.Cut(backend(t), ":")
+	n.instead[`address: "langgraph.agents.svc", port_value: 8000`] = fmt.Sprintf("address: %q, port_value: %s", host, port)
+	n.instead["http://langgraph.agents.svc:8000"] = "http://" + host + ":" + port
+	n.instead["issuer: https://auth.example.com"] = fmt.Sprintf("issuer: %q\n  allowHTTP: true", g.idp.Issuer)
+	n.instead["audiences: [langgraph]"] = "audiences: [api]"
+	return n, g, "http://" + admin
+}
+
+// Both containers of the pod that the API server takes, with its volumes, users and arguments: the real Usher and the real Envoy.
+func TestTheSidecarServes(t *testing.T) {
+	n, g, admin := sidecarNode(t)
+	usher := start(t, n.container(t, "usher", usherRoot(t)), "usher", stack.Answers200(admin+"/healthz")) // its startupProbe
+	envoy := n.container(t, "envoy", openDir(t))
+	envoyRoot(t, &envoy)
+	start(t, envoy, "envoy", listening(strings.TrimPrefix(g.url, "http://"))) // its readinessProbe
+
+	g.want(t, 200, "/assistants/agent", g.idp.Mint())
+	g.want(t, 401, "/assistants/agent", "")
+	g.want(t, 404, "/unknown", g.idp.Mint())
+
+	t.Run("a_new_version_of_the_manifests_restarts_nothing", func(t *testing.T) {
+		pid := usher.Pid()
+		n.edit(t, "usher-manifests", "policy.yaml", "    - on: assistants:read\n      filter: {created_by: \"'system'\"}", "    - on: assistants:read\n      allow: \"false\"")
+		g.want(t, 403, "/assistants/agent", g.idp.Mint())
+		if usher.Pid() != pid {
+			t.Error("it was another Usher")
+		}
+	})
+	t.Run("an_Usher_that_was_killed_leaves_its_socket_behind", func(t *testing.T) {
+		if err := syscall.Kill(usher.Pid(), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		usher.Stop()
+		g.want(t, 503, "/assistants/agent", g.idp.Mint())
+		if err := usher.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		g.want(t, 403, "/assistants/agent", g.idp.Mint())
+	})
+	t.Run("who_may_connect", func(t *testing.T) {
+		checkSocket(t, container.Mount{Source: n.volume(t, "usher-socket"), Target: "/run/usher", ReadOnly: true}, envoy)
+	})
+}
+
+// checkSocket connects as that container of Envoy, and as others who see the directory too.
+func checkSocket(t *testing.T, directory container.Mount, envoy container.Container) {
+	t.Helper()
+	connect := func(user, group int, groups ...int) error {
+		c := container.Container{Root: openDir(t), User: user, Group: group, Groups: groups, Mounts: []container.Mount{directory}, Dial: directory.Target + "/usher.sock"}
+		cmd, err := c.Cmd(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}
+	if err := connect(envoy.User, envoy.Group, envoy.Groups...); err != nil {
+		t.Errorf("Envoy's user in the shared group: %v", err)
+	}
+	if os.Getuid() != 0 {
+		return // who is not root has one user only, and so no other to try
+	}
+	for name, err := range map[string]error{
+		"Envoy's user without the group": connect(envoy.User, envoy.Group), "root without capabilities": connect(0, 0), "another user": connect(1000, 1000, 101),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
