@@ -30,8 +30,9 @@ type node struct {
 	host map[string]string
 	// instead of these texts in arguments and files, others: ports and addresses.
 	instead map[string]string
-	// mounts that a node makes besides: its /etc/hosts, say.
+	// mounts that a node makes besides, and variables that it sets.
 	mounts []container.Mount
+	vars   map[string]string
 
 	dir string // of what belongs to the pod
 }
@@ -142,7 +143,10 @@ func (n *node) user(t *testing.T, spec corev1.Container) (user, group int, group
 
 func (n *node) env(t *testing.T, spec corev1.Container) map[string]string {
 	t.Helper()
-	env := map[string]string{}
+	env := maps.Clone(n.vars)
+	if env == nil {
+		env = map[string]string{}
+	}
 	for _, e := range spec.Env {
 		env[e.Name] = e.Value
 		if e.ValueFrom != nil {
@@ -252,6 +256,11 @@ func (n *node) files(t *testing.T, v corev1.Volume) (map[string]string, os.FileM
 		}
 	}
 	switch {
+	case v.Secret != nil:
+		if v.Secret.DefaultMode != nil {
+			mode = os.FileMode(*v.Secret.DefaultMode)
+		}
+		add("Secret", v.Secret.SecretName, v.Secret.Optional)
 	case v.ConfigMap != nil:
 		add("ConfigMap", v.ConfigMap.Name, v.ConfigMap.Optional)
 	case v.Projected != nil:
