@@ -18,10 +18,7 @@ import (
 func certificates(t *testing.T, namespace string, uris ...string) (*x509.CertPool, []tls.Certificate, object) {
 	t.Helper()
 	caKey := newKey(t)
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mesh authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
+	ca := authority()
 	caDER := sign(t, ca, ca, caKey, caKey)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(block("CERTIFICATE", caDER))
@@ -54,6 +51,13 @@ func certificates(t *testing.T, namespace string, uris ...string) (*x509.CertPoo
 		"stringData": map[string]any{"tls.crt": string(certificate), "tls.key": string(key), "ca.crt": string(block("CERTIFICATE", caDER))},
 	}
 	return roots, clients, secret
+}
+
+func authority() *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mesh authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {

@@ -18,12 +18,26 @@ var valueSets = map[string][]string{
 	"mTLS":           {"tls.secretName=usher-tls", "tls.clientSANs={spiffe://mesh.example.com/ns/edge/sa/envoy}"},
 	"ServiceMonitor": {"serviceMonitor.enabled=true"},
 	"own settings":   {"image.repository=registry.example.com/usher", "image.tag=v1", "extraArgs={--log-level=warn}", "networkPolicy.enabled=false", "drain.delay=30", "autoscaling.maxReplicas=40"},
+	"own nodes": {
+		"image.digest=sha256:" + digest, "imagePullSecrets[0].name=registry", "nodeSelector.disk=fast", "tolerations[0].key=gate", "tolerations[0].operator=Exists",
+		"affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key=gate",
+		"affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator=Exists",
+		"priorityClassName=system-cluster-critical", "podAnnotations.a=b",
+		"networkPolicy.extraEgress[0].to[0].ipBlock.cidr=10.1.2.3/32", "networkPolicy.extraIngress[0].from[0].ipBlock.cidr=10.1.0.0/16",
+	},
 }
+
+const digest = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
 
 // helm renders the chart, definitions included, for a release called usher.
 func helm(t *testing.T, namespace string, set []string) []object {
 	t.Helper()
-	args := []string{"template", "usher", chart, "--namespace", namespace, "--include-crds"}
+	return helmAs(t, "usher", namespace, set)
+}
+
+func helmAs(t *testing.T, name, namespace string, set []string) []object {
+	t.Helper()
+	args := []string{"template", name, chart, "--namespace", namespace, "--include-crds"}
 	for _, s := range set {
 		args = append(args, "--set", s)
 	}
@@ -40,12 +54,10 @@ func TestEachValueSetIsAcceptedAndItsPodIsRestricted(t *testing.T) {
 			tool(t, "helm", args...)
 			namespace := "helm-" + strings.ReplaceAll(strings.ToLower(name), " ", "-")
 			all := []object{restricted(namespace)}
-			for _, o := range helm(t, namespace, set) {
-				if o.text("kind") == "ServiceMonitor" { // its definition is the Prometheus operator's
-					checkMonitor(t, o, helm(t, namespace, set))
-					continue
-				}
-				all = append(all, o)
+			all = append(all, helm(t, namespace, set)...)
+			if name == "ServiceMonitor" {
+				prometheusOperator(t)
+				checkMonitor(t, find(t, all, "ServiceMonitor", "usher"), all)
 			}
 			install(t, all)
 			pod := podOf(t, find(t, all, "Deployment", "usher"))
@@ -81,55 +93,12 @@ func checkMonitor(t *testing.T, monitor object, all []object) {
 	}
 }
 
-// The chart and the overlays say the same: neither is forgotten when the other changes.
-func TestTheChartIsTheOverlay(t *testing.T) {
-	for overlay, set := range map[string][]string{"namespace": nil, "cluster": valueSets["cluster"]} {
-		t.Run(overlay, func(t *testing.T) {
-			one, other := map[string]object{}, map[string]object{}
-			for _, o := range kustomize(t, "../../deploy/kustomize/overlays/"+overlay) {
-				if o.text("kind") != "Namespace" { // helm install --create-namespace
-					one[o.id()] = o
-				}
-			}
-			for _, o := range helm(t, "usher", set) {
-				other[o.id()] = o
-			}
-			for id, o := range one {
-				if other[id] == nil {
-					t.Errorf("the chart lacks %s", id)
-				} else if a, b := o.yaml(t), other[id].yaml(t); a != b {
-					t.Errorf("%s differs; kustomize:\n%s\nhelm:\n%s", id, a, b)
-				}
-			}
-			for id := range other {
-				if one[id] == nil {
-					t.Errorf("the overlay lacks %s", id)
-				}
-			}
-		})
-	}
-}
-
 func TestValuesThatMakeNoSenseAreRefused(t *testing.T) {
-	for _, set := range []string{"autoscaling.minReplicas=1", "replicas=3", "tls.clientSANs={spiffe://mesh/*}", "extraArgs={rm}", "image.repository=", "webhook.enabled=perhaps"} {
+	for _, set := range []string{"autoscaling.minReplicas=1", "replicas=3", "tls.clientSANs={spiffe://mesh/*}", "extraArgs={rm}", "image.repository=", "webhook.enabled=perhaps", "image.digest=v1", "imagePullSecrets={registry}", "nodeSelector.gate=true", "networkPolicy.extraEgress={10.0.0.0/8}"} {
 		t.Run(set, func(t *testing.T) {
 			if out, err := try(t, "helm", "template", "usher", chart, "--set", set); err == nil {
 				t.Errorf("it is taken: %.300s", out)
 			}
 		})
 	}
-}
-
-// With the webhook, Usher may make and read its own Secret, and announce its authority in its own configuration.
-func TestTheWebhooksRights(t *testing.T) {
-	applyRights(t, append([]object{restricted("hooked")}, helm(t, "hooked", valueSets["webhook"])...))
-	const account = "system:serviceaccount:hooked:usher"
-	const configurations = "validatingwebhookconfigurations.admissionregistration.k8s.io"
-	checkRights(t, account, "hooked", []string{
-		"create secrets", "get secrets/usher-webhook", "update secrets/usher-webhook", "get " + configurations + "/usher", "patch " + configurations + "/usher",
-	}, []string{
-		"list secrets", "update secrets/other", "delete secrets/usher-webhook", "get " + configurations + "/other", "patch " + configurations + "/other",
-		"create " + configurations, "delete " + configurations + "/usher", "update " + configurations + "/usher",
-	})
-	checkRights(t, account, "default", nil, []string{"create secrets", "get secrets/usher-webhook"})
 }

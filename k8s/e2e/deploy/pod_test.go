@@ -96,13 +96,19 @@ func storeAll(t *testing.T, all []object) {
 			t.Fatalf("%s, %v", out, err)
 		}
 	}
-	t.Cleanup(func() { // what has no namespace would meet other tests
-		var text strings.Builder
-		for _, o := range rest {
-			if o.text("metadata", "namespace") == "" {
-				text.WriteString("---\n" + o.yaml(t))
-			}
+	forget(t, rest)
+}
+
+// forget deletes what has no namespace when the test ends: it would meet that of others.
+func forget(t *testing.T, all []object) {
+	t.Helper()
+	var text strings.Builder
+	for _, o := range all {
+		if kind := o.text("kind"); o.text("metadata", "namespace") == "" && kind != "Namespace" && kind != "CustomResourceDefinition" {
+			text.WriteString("---\n" + o.yaml(t))
 		}
+	}
+	t.Cleanup(func() {
 		if text.Len() > 0 {
 			_, _ = shared.Kubectl(context.Background(), text.String(), "delete", "--ignore-not-found", "-f", "-")
 		}

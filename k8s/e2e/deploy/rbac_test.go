@@ -81,6 +81,7 @@ func applyRights(t *testing.T, all []object) {
 	if out, err := apply(t, rights); err != nil {
 		t.Fatalf("%s, %v", out, err)
 	}
+	forget(t, rights)
 }
 
 func TestTheServiceAccountOfOneNamespaceCanDoItsWorkAndNothingElse(t *testing.T) {

@@ -86,8 +86,8 @@ func TestTheSidecarsBootstrapIsCurrent(t *testing.T) {
 
 // gate is an Envoy before a backend that shows what reached it.
 type gate struct {
-	url string
-	idp *tokentest.Provider
+	url, host string
+	idp       *tokentest.Provider
 }
 
 // ask is a GET through Envoy.
@@ -97,7 +97,7 @@ func (g *gate) ask(t *testing.T, path, token string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Host = "agents.example.com"
+	r.Host = g.host
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -159,7 +159,7 @@ func sidecarNode(t *testing.T) (n *node, g *gate, admin string) {
 	t.Helper()
 	all := kustomize(t, sidecar)
 	n = newNode(t, podOf(t, find(t, all, "Deployment", "envoy")), all)
-	g = &gate{idp: provider(t)}
+	g = &gate{idp: provider(t), host: "agents.example.com"}
 	g.url = "http://" + n.port(t, `address: "0.0.0.0", port_value: 8080`, `address: "127.0.0.1", port_value: %d`)
 	admin = n.port(t, "--admin-address=:9002", "--admin-address=127.0.0.1:%d")
 	host, port, _ := strings.Cut(backend(t), ":")
