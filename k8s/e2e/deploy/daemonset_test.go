@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -147,7 +146,7 @@ func TestADirectoryOfRootsIsRefused(t *testing.T) {
 func socketNode(t *testing.T, all []object) (n *node, admin string) {
 	t.Helper()
 	n = newNode(t, podOf(t, find(t, all, "DaemonSet", "usher")), all)
-	n.inCluster(t)
+	n.inCluster(t, shared)
 	directory := filepath.Join(openDir(t), "usher")
 	if err := os.Mkdir(directory, 0o755); err != nil { //nolint:gosec // as a kubelet would
 		t.Fatal(err)
@@ -163,29 +162,15 @@ func envoyOfTheNode(t *testing.T, p *tokentest.Provider, namespace string, direc
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := stack.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := &gate{url: fmt.Sprintf("http://127.0.0.1:%d", port), idp: p, host: namespace + ".example.com"}
 	policy := filepath.Join(t.TempDir(), "policy.yaml")
 	if err := os.WriteFile(policy, []byte(objectsFor(p, namespace)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	bootstrap, err := exec.CommandContext(t.Context(), program, "envoy", "--config", policy, "--backend-url", "http://"+backend(t),
-		"--listen-address", g.url[len("http://"):], "--usher-address", "unix:///run/usher/usher.sock").Output()
+		"--listen-address", "0.0.0.0:8080", "--usher-address", "unix:///run/usher/usher.sock").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(openDir(t), "envoy.yaml")
-	if err := os.WriteFile(file, bootstrap, 0o644); err != nil { //nolint:gosec // another user reads it
-		t.Fatal(err)
-	}
-	c := container.Container{
-		Root: openDir(t), User: 101, Group: 101, Groups: groups, Args: []string{"/usr/local/bin/envoy", "-c", "/etc/envoy/envoy.yaml", "--disable-hot-restart"},
-		Mounts: []container.Mount{directory, {Source: filepath.Dir(file), Target: "/etc/envoy", ReadOnly: true}},
-	}
-	envoyRoot(t, &c)
-	start(t, c, "envoy", listening(g.url[len("http://"):]))
-	return g, c
+	g := &gate{idp: p, host: namespace + ".example.com"}
+	return g, g.run(t, string(bootstrap), container.Container{User: 101, Group: 101, Groups: groups, Mounts: []container.Mount{directory}})
 }

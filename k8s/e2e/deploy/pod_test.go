@@ -21,20 +21,21 @@ import (
 
 	"github.com/usher-authz/usher/envoy/e2e/stack"
 	"github.com/usher-authz/usher/extauthz/token/tokentest"
+	"github.com/usher-authz/usher/k8s/e2e/cluster"
 	"github.com/usher-authz/usher/k8s/e2e/container"
 )
 
 // inCluster gives a pod what a kubelet gives it to reach the API server: its ServiceAccount's token, and the server's name.
-func (n *node) inCluster(t *testing.T) {
+func (n *node) inCluster(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	if mount := n.pod.Spec.AutomountServiceAccountToken; mount == nil || !*mount {
 		t.Fatal("the pod asks for no token")
 	}
-	token, err := shared.ServiceAccountToken(t.Context(), n.pod.Namespace, n.pod.Spec.ServiceAccountName)
+	token, err := c.ServiceAccountToken(t.Context(), n.pod.Namespace, n.pod.Spec.ServiceAccountName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, err := os.ReadFile(filepath.Join(shared.Dir, "certificates", "apiserver.crt"))
+	ca, err := os.ReadFile(filepath.Join(c.Dir, "certificates", "apiserver.crt"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func (n *node) inCluster(t *testing.T) {
 	n.mounts = append(n.mounts,
 		container.Mount{Source: account, Target: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true},
 		container.Mount{Source: hosts, Target: "/etc/hosts", ReadOnly: true})
-	server, err := url.Parse(shared.URL)
+	server, err := url.Parse(c.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +157,7 @@ patches:
 `), secret)
 	storeAll(t, all)
 	n := newNode(t, podOf(t, find(t, all, "Deployment", "usher")), all)
-	n.inCluster(t)
+	n.inCluster(t, shared)
 	checks := n.port(t, "--grpc-address=:9001", "--grpc-address=127.0.0.1:%d")
 	admin := "http://" + n.port(t, "--admin-address=:9002", "--admin-address=127.0.0.1:%d")
 	webhook := n.port(t, "--webhook-address=:9443", "--webhook-address=127.0.0.1:%d")

@@ -71,7 +71,7 @@ func TestAReleaseOfAnotherNameServes(t *testing.T) {
 	installed(t, "front", namespace, "webhook.enabled=true")
 	all := helmAs(t, "front", namespace, []string{"webhook.enabled=true"})
 	n := newNode(t, podOf(t, find(t, all, "Deployment", "front")), all)
-	n.inCluster(t)
+	n.inCluster(t, shared)
 	n.port(t, "--grpc-address=:9001", "--grpc-address=127.0.0.1:%d")
 	admin := "http://" + n.port(t, "--admin-address=:9002", "--admin-address=127.0.0.1:%d")
 	webhook := n.port(t, "--webhook-address=:9443", "--webhook-address=127.0.0.1:%d")

@@ -113,6 +113,36 @@ func (g *gate) ask(t *testing.T, path, token string) (int, string) {
 	return response.StatusCode, string(body)
 }
 
+// run starts an Envoy with that bootstrap, which listens on 0.0.0.0:8080, as c says who it is.
+func (g *gate) run(t *testing.T, bootstrap string, c container.Container) container.Container {
+	t.Helper()
+	port, err := stack.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const listener = `address: "0.0.0.0", port_value: 8080`
+	if !strings.Contains(bootstrap, listener) {
+		t.Fatalf("the bootstrap has no %s:\n%s", listener, bootstrap)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	g.url = "http://" + address
+	file := filepath.Join(openDir(t), "envoy.yaml")
+	if err := os.WriteFile(file, []byte(strings.Replace(bootstrap, listener, socketAddress(address), 1)), 0o644); err != nil { //nolint:gosec // another user reads it
+		t.Fatal(err)
+	}
+	c.Root, c.Args = openDir(t), []string{"/usr/local/bin/envoy", "-c", "/etc/envoy/envoy.yaml", "--disable-hot-restart", "--log-level", "warn"}
+	c.Mounts = append(c.Mounts, container.Mount{Source: filepath.Dir(file), Target: "/etc/envoy", ReadOnly: true})
+	envoyRoot(t, &c)
+	start(t, c, "envoy", listening(address))
+	return c
+}
+
+// socketAddress is host:port as a bootstrap has it.
+func socketAddress(address string) string {
+	host, port, _ := strings.Cut(address, ":")
+	return fmt.Sprintf("address: %q, port_value: %s", host, port)
+}
+
 // want waits until the request is answered so.
 func (g *gate) want(t *testing.T, status int, path, token string) {
 	t.Helper()
@@ -133,11 +163,15 @@ func eventually(t *testing.T, f func() error) {
 	}
 }
 
-// backend is a LangGraph server as far as these tests need one.
+// backend is a LangGraph server, and one with items, as far as these tests need them.
 func backend(t *testing.T) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Path == "/items" {
+			fmt.Fprint(w, `["umbrella"]`)
+			return
+		}
 		fmt.Fprintf(w, `{"assistant_id":%q,"graph_id":"agent","metadata":{"created_by":"system"}}`, path.Base(r.URL.Path))
 	}))
 	t.Cleanup(s.Close)
@@ -162,9 +196,9 @@ func sidecarNode(t *testing.T) (n *node, g *gate, admin string) {
 	g = &gate{idp: provider(t), host: "agents.example.com"}
 	g.url = "http://" + n.port(t, `address: "0.0.0.0", port_value: 8080`, `address: "127.0.0.1", port_value: %d`)
 	admin = n.port(t, "--admin-address=:9002", "--admin-address=127.0.0.1:%d")
-	host, port, _ := strings.Cut(backend(t), ":")
-	n.instead[`address: "langgraph.agents.svc", port_value: 8000`] = fmt.Sprintf("address: %q, port_value: %s", host, port)
-	n.instead["http://langgraph.agents.svc:8000"] = "http://" + host + ":" + port
+	address := backend(t)
+	n.instead[`address: "langgraph.agents.svc", port_value: 8000`] = socketAddress(address)
+	n.instead["http://langgraph.agents.svc:8000"] = "http://" + address
 	n.instead["issuer: https://auth.example.com"] = fmt.Sprintf("issuer: %q\n  allowHTTP: true", g.idp.Issuer)
 	n.instead["audiences: [langgraph]"] = "audiences: [api]"
 	return n, g, "http://" + admin
