@@ -209,3 +209,30 @@ func (r *reader) curl(t *testing.T, command string) string {
 	_, body := r.gate.ask(t, "/items", token)
 	return body
 }
+
+// Each value of the chart is in the page's table.
+func TestThePageNamesEachValue(t *testing.T) {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := objects(t, string(values))
+	if len(list) != 1 || len(list[0]) < 10 {
+		t.Fatalf("%d documents", len(list))
+	}
+	for name, v := range list[0] {
+		if !strings.Contains(string(text), "`"+name+"`") && !strings.Contains(string(text), "`"+name+".") {
+			t.Errorf("the page does not name %s", name)
+		}
+		members, _ := v.(map[string]any)
+		for member := range members {
+			if name != "resources" && !strings.Contains(string(text), "."+member+"`") {
+				t.Errorf("the page does not name %s.%s", name, member)
+			}
+		}
+	}
+}
