@@ -3,8 +3,12 @@ package e2e
 import (
 	"context"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/usher-authz/usher/k8s/e2e/cluster"
 )
@@ -35,28 +39,104 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// Each example's objects are taken by the API server as they stand in the file, with `on` without quotes.
-func TestTheExamplesAreAccepted(t *testing.T) {
-	for _, file := range []string{"../../examples/langgraph/policy.yaml"} {
-		out, err := shared.Kubectl(t.Context(), "", "apply", "--dry-run=server", "--validate=strict", "-f", file)
+// Each rule of the definitions refuses something, at its field and in words of its own.
+func TestTheSchemaRefuses(t *testing.T) {
+	text, err := os.ReadFile("testdata/schema.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := regexp.MustCompile(`<([0-9]+)>`).ReplaceAllStringFunc(string(text), func(s string) string {
+		n, _ := strconv.Atoi(s[1 : len(s)-1])
+		return strings.Repeat("a", n)
+	})
+	refused := map[string]string{} // by kind
+	for _, o := range objects(t, long) {
+		err := try(t, o, "default")
+		if err == nil {
+			t.Errorf("%s %s is taken", o.GetKind(), o.GetName())
+			continue
+		}
+		if strings.Contains(err.Error(), "unknown field") || strings.Contains(err.Error(), "password@") {
+			t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
+		}
+		refused[o.GetKind()] += err.Error() + "\n"
+	}
+	total := 0
+	for _, file := range []string{"../deploy/crds/usher.dev_authpolicies.yaml", "../deploy/crds/usher.dev_identityproviders.yaml"} {
+		text, err := os.ReadFile(file)
 		if err != nil {
-			t.Errorf("%s: %v", file, err)
+			t.Fatal(err)
 		}
-		if !strings.Contains(out, "authpolicy") {
-			t.Errorf("%s: %s", file, out)
+		definition := objects(t, string(text))[0]
+		versions, _, err := unstructured.NestedSlice(definition.Object, "spec", "versions")
+		if err != nil || len(versions) != 1 {
+			t.Fatal(file, err)
 		}
+		spec, _, err := unstructured.NestedMap(versions[0].(map[string]any), "schema", "openAPIV3Schema", "properties", "spec")
+		if err != nil {
+			t.Fatal(file, err)
+		}
+		kind, _, _ := unstructured.NestedString(definition.Object, "spec", "names", "kind")
+		want := rules("spec", spec)
+		total += len(want)
+		for _, w := range want {
+			if !regexp.MustCompile(w).MatchString(refused[kind]) {
+				t.Errorf("%s: nothing in testdata/schema.yaml is refused as %s", kind, w)
+			}
+		}
+	}
+	if total < 180 {
+		t.Errorf("%d rules are known: the definitions are not read right", total)
 	}
 }
 
-func TestTheSchemaRefuses(t *testing.T) {
+// rules returns what the API server says, as regular expressions, where one of the rules of a schema is broken.
+func rules(path string, schema map[string]any) (out []string) {
+	at := func(path string) string {
+		q := regexp.QuoteMeta(path)
+		return strings.NewReplacer("@ITEM", `\[[0-9]+\]`, "@NAME", `[.[][^].]+\]?`).Replace(q)
+	}
+	for keyword, says := range map[string]string{
+		"enum": ": Unsupported value: ", "pattern": " in body should match ", "minLength": " in body should be at least ", "maxLength": ": Too long: ",
+		"minItems": " in body should have at least ", "maxItems": ": Too many: ", "minProperties": " in body should have at least ", "maxProperties": ": Too many: ",
+	} {
+		if _, given := schema[keyword]; given {
+			out = append(out, at(path)+says)
+		}
+	}
+	validations, _, _ := unstructured.NestedSlice(schema, "x-kubernetes-validations")
+	for _, v := range validations {
+		v := v.(map[string]any)
+		field, _ := v["fieldPath"].(string)
+		out = append(out, at(path+field)+`: [^,]*`+regexp.QuoteMeta(v["message"].(string)))
+	}
+	properties, _ := schema["properties"].(map[string]any)
+	for name, p := range properties {
+		out = append(out, rules(path+"."+name, p.(map[string]any))...)
+	}
+	if items, ok := schema["items"].(map[string]any); ok {
+		out = append(out, rules(path+"@ITEM", items)...)
+	}
+	if values, ok := schema["additionalProperties"].(map[string]any); ok {
+		out = append(out, rules(path+"@NAME", values)...)
+	}
+	return out
+}
+
+// What is no object of these kinds at all is named as that.
+func TestWhatIsNoneOfTheKindsIsRefused(t *testing.T) {
 	const provider = "apiVersion: usher.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {name: p}\nspec: "
-	const policy = "apiVersion: usher.dev/v1alpha1\nkind: AuthPolicy\nmetadata: {name: p}\nspec: "
 	for _, c := range []struct{ name, object, want string }{
-		{"an_unknown_field", provider + `{issuer: "https://a.example.com", audiences: [a], jwtt: {}}`, "unknown field \"spec.jwtt\""},
-		{"a_wrong_type", provider + `{issuer: 1, audiences: [a]}`, "spec.issuer"},
-		{"a_rule_without_on", policy + `{providers: [p], api: {preset: langgraph}, rules: [{allow: "true"}]}`, "on is required, once"},
-		{"a_rule_with_on_twice", policy + `{providers: [p], api: {preset: langgraph}, rules: [{"on": a, "true": b}]}`, "on is required, once"},
-		{"another_version", strings.Replace(provider, "v1alpha1", "v1", 1) + "{}", "no matches for kind"},
+		{"an_unknown_field", provider + `{issuer: "https://a.example.com", audiences: [a], jwtt: {}}`, `unknown field "spec.jwtt"`},
+		{"a_field_of_the_other_kind", provider + `{issuer: "https://a.example.com", audiences: [a], rules: []}`, `unknown field "spec.rules"`},
+		{"a_wrong_type", provider + `{issuer: 1, audiences: [a]}`, "spec.issuer in body must be of type string"},
+		{"a_null_in_a_list", provider + `{issuer: "https://a.example.com", audiences: [null]}`, "spec.audiences[0] in body must be of type string"},
+		{"no_spec", strings.TrimSuffix(provider, "spec: "), "spec: Required value"},
+		{"another_version", strings.Replace(provider, "v1alpha1", "v1", 1) + "{}", `no matches for kind "IdentityProvider" in version "usher.dev/v1"`},
+		{"another_group", strings.Replace(provider, "usher.dev", "usher.io", 1) + "{}", `no matches for kind "IdentityProvider" in version "usher.io/v1alpha1"`},
+		{"a_kind_that_there_is_not", strings.Replace(provider, "IdentityProvider", "IdentityProviders", 1) + "{}", `no matches for kind "IdentityProviders"`},
+		{"a_PolicyTest_which_is_for_files", strings.Replace(provider, "IdentityProvider", "PolicyTest", 1) + "{}", `no matches for kind "PolicyTest"`},
+		{"a_name_that_files_refuse_too", strings.Replace(provider, "name: p", "name: P_1", 1) + `{issuer: "https://a.example.com", audiences: [a]}`, `metadata.name: Invalid value: "P_1"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out, err := shared.Kubectl(t.Context(), c.object, "apply", "--dry-run=server", "--validate=strict", "-f", "-")

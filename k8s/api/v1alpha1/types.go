@@ -18,6 +18,7 @@ const (
 // SecretKeyRef names one key of a Secret.
 type SecretKeyRef struct {
 	// Name of the Secret.
+	// +kubebuilder:validation:MinLength=1
 	Name string `json:"name"`
 	// Key within it. The field that holds the reference says its default.
 	Key string `json:"key,omitempty"`
