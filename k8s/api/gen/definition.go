@@ -9,17 +9,26 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// rewrite adds to a definition what controller-gen cannot say.
-func rewrite(file string) error {
-	text, err := os.ReadFile(file)
+// readable reads a definition, and makes its descriptions what people read.
+func readable(file string) ([]byte, error) {
+	text, err := os.ReadFile(file) //nolint:gosec // ours
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &document); err != nil {
+		return nil, err
+	}
+	descriptions(&document)
+	return yaml.Marshal(&document)
+}
+
+// rewrite writes a definition, with what controller-gen cannot say.
+func rewrite(file string, text []byte) error {
 	var document yaml.Node
 	if err := yaml.Unmarshal(text, &document); err != nil {
 		return err
 	}
-	descriptions(&document)
 	unquotedOn(&document)
 	var b bytes.Buffer
 	b.WriteString("# Generated from k8s/api/v1alpha1 by `make generate`.\n---\n")
@@ -59,7 +68,7 @@ func joined(text string) string {
 
 // named returns a description that begins with the Go name of a field so that it begins with the field's own.
 func named(description, name string) string {
-	end := strings.IndexAny(description, " .:")
+	end := strings.IndexAny(description, " .,:")
 	if end < 0 || !strings.EqualFold(description[:end], strings.ReplaceAll(name, "_", "")) {
 		return description
 	}

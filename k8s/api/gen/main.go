@@ -1,5 +1,5 @@
-// Command gen writes the CustomResourceDefinitions and the DeepCopy methods of package v1alpha1. It runs controller-gen, and
-// adds what that cannot say: see unquotedOn.
+// Command gen writes the CustomResourceDefinitions and the DeepCopy methods of package v1alpha1, and docs/reference.md. It runs
+// controller-gen, and adds what that cannot say: see unquotedOn.
 package main
 
 import (
@@ -36,17 +36,26 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	kinds := map[string][]byte{} // by the name of the file
 	for _, file := range files {
+		text, err := readable(file)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		kinds[filepath.Base(file)] = text
 		// Secret and ConfigMap are Kubernetes' own, and a PolicyTest is for usher test.
 		if strings.Contains(file, "_secrets") || strings.Contains(file, "_configmaps") || strings.Contains(file, "_policytests") {
-			if err := os.Remove(file); err != nil {
-				return err
-			}
-			continue
+			err = os.Remove(file)
+		} else {
+			err = rewrite(file, text)
 		}
-		if err := rewrite(file); err != nil {
+		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
-	return nil
+	types, err := readTypes("../v1alpha1")
+	if err != nil {
+		return err
+	}
+	return writeReference([][]byte{kinds["usher.dev_identityproviders.yaml"], kinds["usher.dev_authpolicies.yaml"], kinds["usher.dev_policytests.yaml"]}, types)
 }

@@ -12,6 +12,7 @@ type PolicyTest struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
 
+	// Spec has what is supposed, and what must come of it.
 	Spec PolicyTestSpec `json:"spec"`
 }
 
@@ -43,7 +44,7 @@ type TestDefaults struct {
 	Host string `json:"host,omitempty"`
 	// Headers of the requests; one that a request has too is the request's.
 	Headers map[string]string `json:"headers,omitempty"`
-	// RemoteAddress is where the client's connection comes from. Default 192.0.2.1.
+	// RemoteAddress is where the client's connection comes from. Default: 192.0.2.1.
 	RemoteAddress string `json:"remoteAddress,omitempty"`
 }
 
@@ -58,7 +59,7 @@ type TestIdentity struct {
 	Claims map[string]any `json:"claims,omitempty"`
 	// User is what the rules see, without any mapping.
 	User *TestUser `json:"user,omitempty"`
-	// Anonymous sends no token.
+	// Anonymous sends no token. Default: false.
 	Anonymous bool `json:"anonymous,omitempty"`
 	// Provider is the IdentityProvider that vouches: policies that do not name it refuse the token. Default: the only one.
 	Provider string `json:"provider,omitempty"`
@@ -70,7 +71,7 @@ type TestIdentity struct {
 type TestUser struct {
 	// Identity is the user's name, not empty.
 	Identity string `json:"identity"`
-	// DisplayName. Default: the identity.
+	// DisplayName of the user. Default: the identity.
 	DisplayName string `json:"displayName,omitempty"`
 	// Permissions of the user.
 	Permissions []string `json:"permissions,omitempty"`
@@ -95,7 +96,7 @@ type TestObject struct {
 	// Body is the JSON that it answers there.
 	// +kubebuilder:validation:Schemaless
 	Body any `json:"body,omitempty"`
-	// Unavailable says that the backend fails when it is asked for the object.
+	// Unavailable says that the backend fails when it is asked for the object. Default: false.
 	Unavailable bool `json:"unavailable,omitempty"`
 }
 
@@ -103,11 +104,11 @@ type TestObject struct {
 //
 // +kubebuilder:object:generate=false
 type TestRequest struct {
-	// Method. Default GET.
+	// Method of the request. Default: GET.
 	Method string `json:"method,omitempty"`
 	// Path with its query, as it stands on the request line.
 	Path string `json:"path"`
-	// Host. Default: that of the test.
+	// Host that is asked. Default: that of the test.
 	Host string `json:"host,omitempty"`
 	// Headers beside those of the test.
 	Headers map[string]string `json:"headers,omitempty"`
@@ -146,7 +147,7 @@ type TestCase struct {
 	Name string `json:"name"`
 	// Identity is the name of who asks.
 	Identity string `json:"identity"`
-	// Request is the name of what is asked; or Send has it.
+	// Request is the name of what is asked; or send has it.
 	Request string `json:"request,omitempty"`
 	// Send is the request itself.
 	Send *TestRequest `json:"send,omitempty"`
@@ -160,7 +161,7 @@ type TestCase struct {
 type TestExpectation struct {
 	// Outcome is allow, deny (the policy says no: no rule allows it, an object is not the caller's, or nobody asks), empty (a
 	// search that can find nothing, which Usher answers itself), no_route, no_policy, or the outcome of a decision record, such
-	// as forbidden or not_found. Default, with a status: deny.
+	// as forbidden or not_found. Default: deny, where there is a status.
 	Outcome string `json:"outcome,omitempty"`
 	// Status that the client gets.
 	Status int32 `json:"status,omitempty"`
