@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
@@ -18,15 +19,20 @@ func objects(t *testing.T, text string) (out []*unstructured.Unstructured) {
 	t.Helper()
 	d := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
 	for {
-		o := &unstructured.Unstructured{}
-		if err := d.Decode(&o.Object); errors.Is(err, io.EOF) {
+		var raw runtime.RawExtension
+		if err := d.Decode(&raw); errors.Is(err, io.EOF) {
 			return out
 		} else if err != nil {
 			t.Fatalf("%v in\n%s", err, text)
 		}
-		if len(o.Object) > 0 {
-			out = append(out, o)
+		if len(raw.Raw) == 0 || string(raw.Raw) == "null" {
+			continue
 		}
+		o := &unstructured.Unstructured{}
+		if err := o.UnmarshalJSON(raw.Raw); err != nil {
+			t.Fatalf("%v in\n%s", err, text)
+		}
+		out = append(out, o)
 	}
 }
 

@@ -34,6 +34,7 @@ func mappingValue(n *yaml.Node, name string) *yaml.Node {
 
 // openAPI reads a document as the object of its file's name. What it means is found when a policy refers to it.
 func (b *builder) openAPI(n *yaml.Node) (Object, policy.Problems) {
+	b.own = true
 	tree := b.tree(prune(n, documentShape()), "", 0)
 	o := Object{Pos: tree.Pos, Kind: kindOpenAPI, Name: path.Base(strings.ReplaceAll(b.source.file, "\\", "/")), tree: tree}
 	checkVersion(&o, b)

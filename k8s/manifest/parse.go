@@ -10,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -51,6 +52,9 @@ func parseChunk(src *source, c chunk) (objects []Object, problems policy.Problem
 			continue
 		}
 		b := builder{source: src, first: c.first, secret: secret}
+		if kind := mappingValue(document.Content[0], "kind"); kind != nil {
+			b.own = kind.Value == v1alpha1.KindPolicyTest
+		}
 		if isOpenAPI(document.Content[0]) {
 			o, ps := b.openAPI(document.Content[0])
 			objects, problems = append(objects, o), append(problems, ps...)

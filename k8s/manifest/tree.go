@@ -22,6 +22,7 @@ type builder struct {
 	first    int // lines before the document
 	indent   int // characters before each line
 	secret   bool
+	own      bool // kubectl reads no names in it: a PolicyTest, an OpenAPI document
 	problems policy.Problems
 }
 
@@ -101,9 +102,7 @@ func (b *builder) members(n *yaml.Node, t *policy.Tree, path string, depth int) 
 		case key.Style == 0 && key.Value == "<<":
 			b.add(name.Pos, "found a merge key", "the members themselves", "write them out")
 			continue
-		case key.Style == 0 && (key.Value == "on" || key.Value == "n" || key.Value == "y"):
-			// A reader of YAML 1.1 takes them for booleans, but here they are names: of a rule's operations, and of the
-			// members of a JWK (RFC 7518, section 6). A boolean cannot be a name, so that nothing can be mistaken.
+		case key.Style == 0 && b.plainName(path, key.Value):
 		case key.Style == 0 && ambiguous(key):
 			b.add(name.Pos, fmt.Sprintf("found a name that not every reader of YAML takes for a string: %s", key.Value), "a name", "put it in quotes")
 			continue
@@ -114,6 +113,21 @@ func (b *builder) members(n *yaml.Node, t *policy.Tree, path string, depth int) 
 		}
 		t.Members = append(t.Members, policy.Member{Name: name, Value: b.tree(value, name.Pos.Path, depth+1)})
 	}
+}
+
+// plainPlaces are where a name may stand without quotes although kubectl, like every reader of YAML 1.1, takes it for a boolean:
+// on of rules and routes, and n and y of JWKs (RFC 7518, section 6). What kubectl makes of them is known there, so that a
+// cluster gives them their names back. Elsewhere files and a cluster would read two names. What kubectl does not read has them anywhere.
+var plainPlaces = map[string]*regexp.Regexp{
+	"on": regexp.MustCompile(`^spec\.(rules|api\.routes)\[[0-9]+\]$`),
+	"n":  regexp.MustCompile(`^spec\.jwt\.keys\.keys\[[0-9]+\]$`),
+	"y":  regexp.MustCompile(`^spec\.jwt\.keys\.keys\[[0-9]+\]$`),
+}
+
+// plainName reports whether a name without quotes is one of an object at that path.
+func (b *builder) plainName(path, name string) bool {
+	places := plainPlaces[name]
+	return places != nil && (b.own || places.MatchString(path))
 }
 
 // ambiguous reports whether a plain scalar is something else than a string to a reader of YAML 1.1 or of YAML 1.2.
@@ -156,7 +170,9 @@ func (b *builder) scalar(n *yaml.Node, t *policy.Tree) bool {
 			b.add(t.Pos, "found a number out of range", "an integer of 64 bits, or a fraction below 2^53", "a text needs quotes")
 			return false
 		}
-		t.Scalar = f
+		if t.Scalar = f; f == math.Trunc(f) {
+			t.Scalar = int64(f) // 1.0 is 1 once kubectl has read it
+		}
 		return true
 	case tag == "!!int" || tag == "!!float":
 		b.add(t.Pos, "found a number as JSON does not write it", "a decimal number", "a text needs quotes")

@@ -134,6 +134,7 @@ func readObject(u *unstructured.Unstructured) (object, []byte) {
 	o := object{file: u.GetKind() + " " + u.GetNamespace() + "/" + u.GetName(), source: u}
 	spec, _, _ := unstructured.NestedMap(u.Object, "spec")
 	quoteOn(spec)
+	quoteJWKs(spec)
 	text := marshal(u, spec)
 	parsed, problems := manifest.Parse(o.file, text)
 	o.problems = problems
@@ -169,7 +170,7 @@ func marshal(u *unstructured.Unstructured, spec map[string]any) []byte {
 	if err != nil { // it came as JSON
 		return nil
 	}
-	return text
+	return escaped(text)
 }
 
 // quoteOn gives a member named "true" its name back, where the definitions have it: YAML 1.1 readers take an unquoted on for
