@@ -68,6 +68,7 @@ type bootstrap struct {
 	CatchAll           bool
 	VirtualHosts       []virtualHost
 	Usher              endpoint
+	UsherTLS           *usherTLS // nil: none
 	Backends           []backend
 }
 
@@ -99,6 +100,7 @@ func newBootstrap(policies []v1alpha1.AuthPolicy, o Options) (*bootstrap, error)
 		check(fmt.Sprintf("admin address %q", o.AdminAddress), err)
 		b.Admin = &admin
 	}
+	problems = append(problems, b.addUsherTLS(o)...)
 	problems = append(problems, b.addLimits(o)...)
 	if o.TLS != nil {
 		b.ClientCertificates = o.TLS.ClientCAFile != ""

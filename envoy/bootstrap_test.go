@@ -111,6 +111,20 @@ var cases = []struct {
 			TrustedProxies: []string{"spiffe://mesh.example.com/edge", "edge.example.com"}, TrustedHops: 1,
 		},
 	},
+	{"tls_to_usher", []v1alpha1.AuthPolicy{policy("agents")}, mutual},
+	{
+		"tls_to_usher_by_its_address",
+		[]v1alpha1.AuthPolicy{policy("agents")},
+		envoy.Options{UsherAddress: "Usher.gate.svc:9001", UsherTLS: &envoy.UsherTLS{CAFile: "/etc/usher-ca/ca.crt", SDSDirectory: "/etc/envoy"}},
+	},
+}
+
+// mutual has both sides prove who they are.
+var mutual = envoy.Options{
+	UsherAddress: "usher.gate.svc:9001", UsherSAN: "spiffe://mesh.example.com/ns/usher/sa/usher",
+	UsherTLS: &envoy.UsherTLS{
+		CAFile: "/etc/usher-tls/ca.crt", CertificateFile: "/etc/usher-tls/tls.crt", KeyFile: "/etc/usher-tls/tls.key", SDSDirectory: "/etc/envoy",
+	},
 }
 
 func forwardedCertificate(s *v1alpha1.AuthPolicySpec) {
@@ -220,6 +234,7 @@ func TestBootstrapSaysEverythingThatIsWrongAtOnce(t *testing.T) {
 	}, envoy.Options{
 		ListenAddress: "example.com:80", UsherAddress: "unix://run", AdminAddress: "9901", MaxRequestBytes: 1 << 30,
 		CheckTimeout: -time.Second, TLS: &envoy.TLS{}, TrustedProxies: []string{"*.example.com"},
+		UsherTLS: &envoy.UsherTLS{KeyFile: "/k", SDSDirectory: "envoy"}, UsherSAN: "spiffe://mesh.example.com/*",
 	})
 	if err == nil {
 		t.Fatal("no error")
@@ -228,7 +243,8 @@ func TestBootstrapSaysEverythingThatIsWrongAtOnce(t *testing.T) {
 		`"a b"`, `"*.*"`, `"-a.example"`, `"[::1"`, `"X.example.com" is guarded by policy "a"`, `"*" is guarded by policy "a"`, `"ftp://x"`,
 		`"http://x/path"`, `policy "d": no spec.backend.url`, `policy "e": spec.cors.allowOrigins: "*"`, `policy "f"`, `policy "g"`, `policy "h"`,
 		`policy "i"`, `policy "j": clientCertificate needs to know the proxies`,
-		`policy "c" has no clientCertificate, and policy "j" has it`, `trusted proxy "*.example.com"`, `listen address "example.com:80"`, `"unix://run"`, `"9901"`, "largest request body", "check timeout", "TLS",
+		`policy "c" has no clientCertificate, and policy "j" has it`, `trusted proxy "*.example.com"`, `listen address "example.com:80"`, `"unix://run"`, `"9901"`, "largest request body", "check timeout", "TLS:",
+		"expected --usher-tls-ca-file", "--usher-tls-key-file: expected both or neither", `SDS directory "envoy"`, `usher's SAN "spiffe://mesh.example.com/*"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error lacks %s:\n%v", want, err)

@@ -18,6 +18,11 @@ type Options struct {
 	ListenAddress string
 	// UsherAddress is where `usher serve` answers checks: host:port or unix:///path. Default 127.0.0.1:9001.
 	UsherAddress string
+	// UsherTLS is TLS between Envoy and Usher. Nil means none, which is for a Unix socket or a loopback address.
+	UsherTLS *UsherTLS
+	// UsherSAN is the name that Usher's certificate must have: a URI such as spiffe://mesh/usher, or a DNS name. Default: the
+	// name in UsherAddress; where that is an IP address or a socket, UsherSAN is needed.
+	UsherSAN string
 	// AdminAddress is the IP and port of Envoy's admin pages, which let whoever reaches them stop it. Default: none.
 	AdminAddress string
 	// BackendURL is where the requests of policies without spec.backend go.
@@ -74,7 +79,7 @@ type san struct {
 
 // parseSAN takes exact names only: a pattern is how somebody else's certificate gets in.
 func parseSAN(text string) (san, error) {
-	if isName(text) {
+	if _, err := netip.ParseAddr(text); err != nil && isName(text) {
 		return san{"DNS", text}, nil
 	}
 	u, err := url.Parse(text)

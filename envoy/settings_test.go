@@ -86,6 +86,7 @@ func TestEverySettingOfAGateIsThere(t *testing.T) {
 		{"for how long", check + "grpc_service.timeout", "1s"},
 		{"Usher's cluster", clusters + "0.name", "usher"},
 		{"over HTTP/2", clusters + "0.typed_extension_protocol_options.envoy/extensions/upstreams/http/v3/HttpProtocolOptions.explicit_http_config.http2_protocol_options.connection_keepalive.interval", "30s"},
+		{"in the clear, as it is on loopback", clusters + "0.transport_socket", "<nil>"},
 		{"bounded", clusters + "0.circuit_breakers.thresholds.0.max_requests", "4096"},
 		{"asked for its health", clusters + "0.health_checks.0.grpc_health_check", "map[]"},
 		{"room for a body", "static_resources.listeners.0.per_connection_buffer_limit_bytes", "5242880"},
@@ -154,6 +155,39 @@ func TestNobodyButTheNamedProxiesConnectsWhereTheyForwardCertificates(t *testing
 	}
 	if chains := find(tree, "static_resources.listeners.0.filter_chains.1"); chains != nil {
 		t.Errorf("another way in: %v", chains)
+	}
+}
+
+func TestEnvoyAndUsherProveWhoTheyAre(t *testing.T) {
+	const tls = clusters + "0.transport_socket.typed_config."
+	const context = tls + "common_tls_context."
+	tree := treeOf(t, cases[4].policies, cases[4].options)
+	byAddress := treeOf(t, cases[5].policies, cases[5].options)
+	for _, c := range []struct {
+		name     string
+		tree     any
+		at, want string
+	}{
+		{"TLS 1.3", tree, context + "tls_params.tls_minimum_protocol_version", "TLSv1_3"},
+		{"which Envoy would not take by itself", tree, context + "tls_params.tls_maximum_protocol_version", "TLSv1_3"},
+		{"HTTP/2", tree, context + "alpn_protocols", "[h2]"},
+		{"no session goes on", tree, tls + "max_session_keys", "0"},
+		{"no connection goes on for ever", tree, clusters + "0.typed_extension_protocol_options.envoy/extensions/upstreams/http/v3/HttpProtocolOptions.common_http_protocol_options.max_connection_duration", "1800s"},
+		{"one exact name", tree, context + "combined_validation_context.default_validation_context", "map[match_typed_subject_alt_names:[map[matcher:map[exact:spiffe://mesh.example.com/ns/usher/sa/usher] san_type:URI]]]"},
+		{"the authority, read again", tree, context + "combined_validation_context.validation_context_sds_secret_config", "map[name:usher_authority sds_config:map[path_config_source:map[path:/etc/envoy/usher-authority.yaml] resource_api_version:V3]]"},
+		{"and no other authority", tree, context + "validation_context", "<nil>"},
+		{"Envoy's certificate, read again", tree, context + "tls_certificate_sds_secret_configs", "[map[name:usher_certificate sds_config:map[path_config_source:map[path:/etc/envoy/usher-certificate.yaml] resource_api_version:V3]]]"},
+		{"and no other one", tree, context + "tls_certificates", "<nil>"},
+		{"Usher's name is told", tree, tls + "sni", "usher.gate.svc"},
+		{"Envoy has a name, without which it reads no such file", tree, "node.id", "usher-gate"},
+		{"by default the name of the address", byAddress, context + "combined_validation_context.default_validation_context", "map[match_typed_subject_alt_names:[map[matcher:map[exact:usher.gate.svc] san_type:DNS]]]"},
+		{"Envoy shows none unless told to", byAddress, context + "tls_certificate_sds_secret_configs", "<nil>"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := fmt.Sprint(find(c.tree, c.at)); got != c.want {
+				t.Errorf("%s: got %s, want %s", c.at, got, c.want)
+			}
+		})
 	}
 }
 

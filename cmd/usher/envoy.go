@@ -3,6 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +38,8 @@ var formats = map[string]writer{
 var flagsOf = map[string][]string{
 	"listen-address": {"bootstrap"}, "envoy-admin-address": {"bootstrap"}, "backend-ca-file": {"bootstrap"},
 	"tls-certificate-file": {"bootstrap"}, "tls-key-file": {"bootstrap"}, "tls-client-ca-file": {"bootstrap"}, "trusted-proxy-san": {"bootstrap"},
+	"usher-tls-ca-file": {"bootstrap"}, "usher-tls-certificate-file": {"bootstrap"}, "usher-tls-key-file": {"bootstrap"},
+	"output-directory": {"bootstrap"}, "sds-directory": {"bootstrap"},
 	"gateway-class": {"envoy-gateway"}, "gateway-listener": {"envoy-gateway"},
 	"gateway-selector": {"istio", "istio-mesh"}, "shared-gateway": {"istio", "istio-mesh"},
 	"namespace": meshes, "gateway": meshes, "gateway-tls-secret": meshes, "gateway-client-ca-secret": meshes, "backend-ca": meshes,
@@ -63,12 +68,19 @@ func newEnvoy(t *terminal) *cobra.Command {
 	}
 	var o envoy.Options
 	var tls envoy.TLS
+	var usher envoy.UsherTLS
 	var timeout time.Duration
 	f := c.Flags()
 	config := f.String("config", "", "manifests: a file or a directory (required)")
 	format := f.String("format", "bootstrap", "bootstrap: Envoy's whole configuration; envoy-gateway: objects for Envoy Gateway; istio: objects for Istio; istio-mesh: what its mesh configuration needs")
 	f.StringVar(&o.ListenAddress, "listen-address", "127.0.0.1:8080", "where clients connect; 0.0.0.0:8080 for every address")
 	f.StringVar(&o.UsherAddress, "usher-address", "127.0.0.1:9001", "where usher serve answers: host:port, or unix:///path; for a mesh NAME.NAMESPACE.svc:PORT (default there usher.usher.svc:9001)")
+	f.StringVar(&usher.CAFile, "usher-tls-ca-file", "", "certificates that Usher's is verified against, on Envoy's machine; read again when they change (default no TLS to Usher)")
+	f.StringVar(&usher.CertificateFile, "usher-tls-certificate-file", "", "Envoy's own certificate, for an Usher with --grpc-client-ca; read again when it changes (default none)")
+	f.StringVar(&usher.KeyFile, "usher-tls-key-file", "", "its key")
+	f.StringVar(&o.UsherSAN, "usher-tls-san", "", "the one name that Usher's certificate must have: URI such as spiffe://mesh/usher, or DNS name (default the name in --usher-address)")
+	output := f.String("output-directory", "", "write envoy.yaml there, instead of to the terminal, and with --usher-tls-ca-file the files that it names")
+	f.StringVar(&usher.SDSDirectory, "sds-directory", "", "what the output directory is called on Envoy's machine (default its absolute path here)")
 	f.StringVar(&o.AdminAddress, "envoy-admin-address", "", "where Envoy's admin pages are; whoever reaches them can stop it (default none)")
 	f.Uint32Var(&o.MaxRequestBytes, "max-request-bytes", maxRequestBytes, "largest body that is decided on; the same as for usher serve")
 	f.StringVar(&o.BackendURL, "backend-url", "", "where the requests of policies without spec.backend go")
@@ -110,7 +122,13 @@ func newEnvoy(t *terminal) *cobra.Command {
 			o.TLS = &tls
 		}
 		o.CheckTimeout = timeout
-		return writeEnvoy(t, *config, o, write)
+		if usher != (envoy.UsherTLS{}) {
+			o.UsherTLS = &usher
+		}
+		if err := sdsDirectory(o.UsherTLS, *output); err != nil {
+			return fmt.Errorf("envoy: %w", err)
+		}
+		return writeEnvoy(t, *config, o, write, *output)
 	}
 	return c
 }
@@ -122,7 +140,21 @@ func checkRequestBytes(n uint32) error {
 	return nil
 }
 
-func writeEnvoy(t *terminal, config string, o envoy.Options, write writer) error {
+// sdsDirectory says where Envoy will find what is written to the output directory.
+func sdsDirectory(o *envoy.UsherTLS, output string) (err error) {
+	switch {
+	case o == nil:
+		return nil
+	case output == "":
+		return errors.New("--usher-tls-ca-file: Envoy reads a certificate again only if a file of its own names it: expected --output-directory, for these files")
+	case o.SDSDirectory == "":
+		o.SDSDirectory, err = filepath.Abs(output)
+	}
+	return err
+}
+
+// writeEnvoy writes to the terminal, or to an output directory.
+func writeEnvoy(t *terminal, config string, o envoy.Options, write writer, output string) error {
 	r := watch.Files{Paths: []string{config}, Presets: presets()}.Read()
 	if _, problems := build(nil, r, nil); len(problems) > 0 {
 		t.problems(t.err, problems)
@@ -133,5 +165,38 @@ func writeEnvoy(t *terminal, config string, o envoy.Options, write writer) error
 	if err != nil {
 		return failed(fmt.Errorf("write Envoy's configuration: %w", err))
 	}
-	return t.raw(text)
+	if output == "" {
+		return t.raw(text)
+	}
+	files, err := envoy.Secrets(o)
+	if err != nil {
+		return failed(fmt.Errorf("write Envoy's configuration: %w", err))
+	}
+	// The bootstrap last: it names the others.
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := putFile(filepath.Join(output, name), files[name]); err != nil {
+			return failed(err)
+		}
+	}
+	if err := putFile(filepath.Join(output, "envoy.yaml"), text); err != nil {
+		return failed(err)
+	}
+	return nil
+}
+
+// putFile writes a file that another user, Envoy's, may read. A running Envoy sees the old one or the new one.
+func putFile(path string, text []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // nothing in it is secret
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".usher-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // if it is still there
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
 }
