@@ -13,7 +13,6 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -115,7 +114,7 @@ func newGRPC(g *gate, o serveOptions, held *certificates) *grpcServer {
 	streams, endStreams := context.WithCancel(context.Background())
 	transport := insecure.NewCredentials()
 	if held != nil {
-		transport = credentials.NewTLS(held.config())
+		transport = held.handshakes()
 	}
 	s := &grpcServer{
 		endStreams: endStreams,

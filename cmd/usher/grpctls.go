@@ -65,8 +65,7 @@ type certificates struct {
 	log     *zap.Logger
 	now     func() time.Time
 	current atomic.Pointer[material]
-	problem string    // the last one of reload, which only watch calls
-	refused throttled // what is logged of clients
+	problem string // the last one of reload, which only watch calls
 }
 
 // newCertificates reads the files. Anything wrong with them is an error that says what.
@@ -246,17 +245,8 @@ func (c *certificates) allow(state tls.ConnectionState) error {
 	if len(c.options.clientSANs) == 0 {
 		return nil
 	}
-	err := allowedSAN(state.PeerCertificates[0], c.options.clientSANs)
-	if err != nil && c.refused.pass(c.now()) {
-		c.log.Warn("a client was refused: its certificate has no name of --grpc-client-san", zap.Error(err))
+	if err := allowedSAN(state.PeerCertificates[0], c.options.clientSANs); err != nil {
+		return fmt.Errorf("--grpc-client-san: %w", err)
 	}
-	return err
-}
-
-// throttled lets one pass each second: strangers must not fill the log. The zero value is ready.
-type throttled struct{ last atomic.Int64 }
-
-func (t *throttled) pass(now time.Time) bool {
-	last := t.last.Load()
-	return now.UnixNano()-last >= int64(time.Second) && t.last.CompareAndSwap(last, now.UnixNano())
+	return nil
 }

@@ -110,8 +110,13 @@ func setUp(ctx context.Context) (err error) {
 // begin gives a test its deadline, and shows the ends of the logs if it fails.
 func begin(t *testing.T) context.Context {
 	t.Helper()
+	return beginFor(t, 90*time.Second)
+}
+
+func beginFor(t *testing.T, limit time.Duration) context.Context {
+	t.Helper()
 	// It outlives the test's own context, which ends before cleanups run. This cleanup comes last of all.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), limit)
 	t.Cleanup(func() {
 		cancel()
 		if t.Failed() {

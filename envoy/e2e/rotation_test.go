@@ -25,12 +25,16 @@ type crowd struct {
 const askers = 4
 
 func (o *oauth) crowd(ctx context.Context, host string, pick func(asker int) string) *crowd {
+	return newCrowd(ctx, func(ctx context.Context, asker int) (reply, error) { return o.me(ctx, host, pick(asker)) })
+}
+
+func newCrowd(ctx context.Context, ask func(ctx context.Context, asker int) (reply, error)) *crowd {
 	c := &crowd{}
 	ctx, c.stop = context.WithCancel(ctx)
 	for i := range askers {
 		c.group.Go(func() {
 			for ctx.Err() == nil {
-				r, err := o.me(ctx, host, pick(i))
+				r, err := ask(ctx, i)
 				if ctx.Err() != nil {
 					return
 				}

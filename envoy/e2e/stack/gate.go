@@ -42,6 +42,7 @@ type GateOptions struct {
 	UsherArgs []string // further arguments of `usher serve`
 	UsherEnv  []string // further variables of its environment
 	EnvoyArgs []string // see Gate
+	Socket    bool     // usher answers at a Unix socket, not at a port
 	Ping      func(context.Context, *Gate) error
 }
 
@@ -110,6 +111,9 @@ func (s *Stack) newUsher(name string, o GateOptions) (*Gate, error) {
 		name:       name,
 		grpc:       addresses[0],
 	}
+	if o.Socket {
+		g.grpc = "unix://" + filepath.Join(s.Dir, name+".sock")
+	}
 	if err := os.WriteFile(g.Manifest, []byte(o.Manifests), 0o600); err != nil {
 		return nil, err
 	}
@@ -142,25 +146,15 @@ func (g *Gate) addEnvoy(ctx context.Context, name string, edit func(map[string]a
 	if err != nil {
 		return err
 	}
-	bootstrap, err := g.Bootstrap(ctx, addresses[0], addresses[1])
-	if err != nil {
+	dir := filepath.Join(g.stack.Dir, name)
+	if err := g.write(ctx, dir, addresses[0], addresses[1]); err != nil {
 		return err
 	}
+	file := filepath.Join(dir, "envoy.yaml")
 	if edit != nil {
-		var parsed map[string]any
-		if err := yaml.Unmarshal(bootstrap, &parsed); err != nil {
-			return fmt.Errorf("read the generated bootstrap: %w", err)
-		}
-		if err := edit(parsed); err != nil {
+		if err := editFile(file, edit); err != nil {
 			return err
 		}
-		if bootstrap, err = yaml.Marshal(parsed); err != nil {
-			return fmt.Errorf("write the changed bootstrap: %w", err)
-		}
-	}
-	file := filepath.Join(g.stack.Dir, name+".yaml")
-	if err := os.WriteFile(file, bootstrap, 0o600); err != nil {
-		return err
 	}
 	g.Address, g.URL, g.EnvoyAdmin = addresses[0], "http://"+addresses[0], "http://"+addresses[1]
 	g.Envoy = g.stack.part(&Part{
@@ -187,16 +181,34 @@ func (g *Gate) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Bootstrap returns what `usher envoy` writes for this gate and these two addresses.
-func (g *Gate) Bootstrap(ctx context.Context, listen, admin string) ([]byte, error) {
-	args := append([]string{"envoy", "--config", g.Manifest, "--format", "bootstrap",
+// write has `usher envoy` write its files for this gate and these two addresses.
+func (g *Gate) write(ctx context.Context, dir, listen, admin string) error {
+	args := append([]string{"envoy", "--config", g.Manifest, "--format", "bootstrap", "--output-directory", dir,
 		"--listen-address", listen, "--usher-address", g.grpc, "--envoy-admin-address", admin}, g.EnvoyArgs...)
 	cmd := exec.CommandContext(ctx, g.stack.Usher, args...) //nolint:gosec // our own binary
 	cmd.Env = environment(g.stack.Dir)
-	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("write Envoy's configuration: usher envoy: %w\n%s", err, strings.TrimSpace(errOut.String()))
+		return fmt.Errorf("write Envoy's configuration: usher envoy: %w\n%s", err, strings.TrimSpace(out.String()))
 	}
-	return out.Bytes(), nil
+	return nil
+}
+
+func editFile(file string, edit func(map[string]any) error) error {
+	bootstrap, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var parsed map[string]any
+	if err := yaml.Unmarshal(bootstrap, &parsed); err != nil {
+		return fmt.Errorf("read the generated bootstrap: %w", err)
+	}
+	if err := edit(parsed); err != nil {
+		return err
+	}
+	if bootstrap, err = yaml.Marshal(parsed); err != nil {
+		return fmt.Errorf("write the changed bootstrap: %w", err)
+	}
+	return os.WriteFile(file, bootstrap, 0o600)
 }
