@@ -28,10 +28,11 @@ func EnvoyGateway(policies []v1alpha1.AuthPolicy, o Options) ([]byte, error) {
 			problems = append(problems, fmt.Errorf("backend %q: a certificate is verified by its name here: expected a name, not an address", b.Name))
 		}
 	}
+	g := gateway{mesh: m}
+	problems = append(problems, g.checkUsherTLS()...)
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
-	g := gateway{mesh: m}
 	timeout, err := time.ParseDuration(m.CheckTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("check timeout: %w", err)

@@ -42,7 +42,16 @@ var gatewayCases = []struct {
 			UsherAddress: "usher.authz.svc:9443", MaxRequestBytes: 8192, CheckTimeout: 1500 * time.Millisecond, TrustedHops: 2,
 			Kubernetes: envoy.Kubernetes{
 				Namespace: "gate", Gateway: "edge", GatewayClass: "eg", TLSSecret: "edge-tls", ClientCASecret: "clients", BackendCA: "backends",
+				UsherCA: "usher-ca", UsherClientSecret: "edge-client",
 			},
+		},
+	},
+	{
+		"gateway_tls_to_usher",
+		[]v1alpha1.AuthPolicy{policy("agents")},
+		envoy.Options{
+			UsherSAN:   "spiffe://mesh.example.com/ns/usher/sa/usher",
+			Kubernetes: envoy.Kubernetes{Namespace: "gate", GatewayClass: "eg", UsherCA: "usher-ca", UsherClientSecret: "edge-client"},
 		},
 	},
 }
@@ -96,6 +105,7 @@ func TestEnvoyGatewaySaysEverythingThatIsWrongAtOnce(t *testing.T) {
 		policy("ip", withBackend("https://192.0.2.1")),
 	}, envoy.Options{
 		UsherAddress: "127.0.0.1:9001", MaxRequestBytes: 1 << 30, CheckTimeout: -time.Second,
+		UsherSAN: "usher.usher.svc", UsherTLS: &envoy.UsherTLS{},
 		Kubernetes: envoy.Kubernetes{Namespace: "A", Gateway: "a b", GatewayClass: "x/y", TLSSecret: "-", ClientCASecret: "a:b"},
 	})
 	if err == nil {
@@ -107,6 +117,7 @@ func TestEnvoyGatewaySaysEverythingThatIsWrongAtOnce(t *testing.T) {
 		`would both have objects called usher-team-a`, `policy "many": 17 hosts`, `backend "https://192.0.2.1:443": a certificate is verified by its name`, `host "x.example.com" is guarded by policy "team/a" already`,
 		`usher's address "127.0.0.1:9001": expected NAME.NAMESPACE.svc:PORT`, "largest request body", "check timeout",
 		`namespace "A"`, `gateway "a b"`, `gateway class "x/y"`, `TLS secret "-"`, `client CA secret "a:b"`,
+		`usher's SAN "usher.usher.svc": without --usher-tls-ca nothing is verified`, "files are for a bootstrap",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error lacks %s:\n%v", want, err)
@@ -116,5 +127,27 @@ func TestEnvoyGatewaySaysEverythingThatIsWrongAtOnce(t *testing.T) {
 		if _, err := envoy.EnvoyGateway(policies, envoy.Options{}); err == nil || !strings.Contains(err.Error(), "no policy guards a host") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestEnvoyGatewaySaysWhatIsWrongWithTLSToUsher(t *testing.T) {
+	for name, c := range map[string]struct {
+		san        string
+		kubernetes envoy.Kubernetes
+		want       string // of the error; empty: none
+	}{
+		"an authority":                          {"", envoy.Kubernetes{UsherCA: "usher-ca"}, ""},
+		"a client certificate":                  {"", envoy.Kubernetes{UsherCA: "usher-ca", UsherClientSecret: "edge", GatewayClass: "eg"}, ""},
+		"a Gateway that is there":               {"", envoy.Kubernetes{UsherCA: "usher-ca", UsherClientSecret: "edge"}, "spec.tls.backend.clientCertificateRef to edge"},
+		"a client certificate and no authority": {"", envoy.Kubernetes{UsherClientSecret: "edge", GatewayClass: "eg"}, "expected --usher-tls-ca"},
+		"no name of an object":                  {"", envoy.Kubernetes{UsherCA: "a b"}, `usher CA "a b"`},
+		"a pattern":                             {"*.usher.svc", envoy.Kubernetes{UsherCA: "usher-ca"}, `usher's SAN "*.usher.svc"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := envoy.EnvoyGateway([]v1alpha1.AuthPolicy{policy("agents")}, envoy.Options{UsherSAN: c.san, Kubernetes: c.kubernetes})
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
 	}
 }

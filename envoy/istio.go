@@ -64,6 +64,7 @@ func newIstio(policies []v1alpha1.AuthPolicy, o Options) (*istio, error) {
 	if m.ClientCASecret != "" && (m.TLSSecret == "" || m.ClientCASecret != m.TLSSecret && m.ClientCASecret != m.TLSSecret+"-cacert") {
 		problems = append(problems, fmt.Errorf("client CA secret %q: Istio reads the TLS secret's own ca.crt, or the secret of the same name with -cacert: expected one of the two", m.ClientCASecret))
 	}
+	problems = append(problems, i.checkUsherTLS(o)...)
 	if m.SharedGateway && i.AnyPolicy() {
 		problems = append(problems, errors.New(`shared gateway: one policy guards "*", which is every host of the gateway: expected a gateway of its own`))
 	}

@@ -48,6 +48,21 @@ var istioCases = []struct {
 		[]v1alpha1.AuthPolicy{policy("orders", routes, withHosts("orders.example.com", "*.shop.example.com"), withBackend("http://orders.shop.svc"))},
 		envoy.Options{TrustedHops: 1, Kubernetes: envoy.Kubernetes{TLSSecret: "edge", SharedGateway: true}},
 	},
+	{
+		"istio_tls_to_usher",
+		[]v1alpha1.AuthPolicy{policy("agents")},
+		envoy.Options{UsherSAN: "spiffe://mesh.example.com/ns/usher/sa/usher", Kubernetes: envoy.Kubernetes{UsherClientSecret: "edge-client"}},
+	},
+	{
+		"istio_verifies_usher",
+		[]v1alpha1.AuthPolicy{policy("agents")},
+		envoy.Options{Kubernetes: envoy.Kubernetes{UsherCA: "usher-ca"}},
+	},
+	{
+		"istio_with_usher_in_the_mesh",
+		[]v1alpha1.AuthPolicy{policy("agents")},
+		envoy.Options{UsherSAN: "spiffe://cluster.local/ns/usher/sa/usher", Kubernetes: envoy.Kubernetes{UsherInMesh: true}},
+	},
 }
 
 func TestIstio(t *testing.T) {
@@ -78,5 +93,29 @@ func TestIstioSaysEverythingThatIsWrongAtOnce(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error lacks %s:\n%v", want, err)
 		}
+	}
+}
+
+func TestIstioSaysWhatIsWrongWithTLSToUsher(t *testing.T) {
+	const id = "spiffe://cluster.local/ns/usher/sa/usher"
+	for name, c := range map[string]struct {
+		san        string
+		kubernetes envoy.Kubernetes
+		want       string // of the error; empty: none
+	}{
+		"the authority in the client's Secret": {"", envoy.Kubernetes{UsherClientSecret: "edge", UsherCA: "edge"}, ""},
+		"the authority beside it":              {"", envoy.Kubernetes{UsherClientSecret: "edge", UsherCA: "edge-cacert"}, ""},
+		"the authority where nobody looks":     {"", envoy.Kubernetes{UsherClientSecret: "edge", UsherCA: "usher-ca"}, `usher CA "usher-ca"`},
+		"in the mesh without a name":           {"", envoy.Kubernetes{UsherInMesh: true}, "expected --usher-tls-san"},
+		"in the mesh with another certificate": {id, envoy.Kubernetes{UsherInMesh: true, UsherClientSecret: "edge"}, "expected --usher-in-mesh without"},
+		"in the mesh with another authority":   {id, envoy.Kubernetes{UsherInMesh: true, UsherCA: "edge"}, "expected --usher-in-mesh without"},
+		"a name, and nothing that it is for":   {id, envoy.Kubernetes{}, "nothing is verified"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := envoy.Istio([]v1alpha1.AuthPolicy{policy("agents")}, envoy.Options{UsherSAN: c.san, Kubernetes: c.kubernetes})
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
 	}
 }

@@ -32,6 +32,14 @@ type Kubernetes struct {
 	// BackendCA holds, as ca.crt, the certificates that https backends are verified against: for Envoy Gateway a ConfigMap in the
 	// namespace of each, for Istio a Secret in the gateway's. Empty: the system's.
 	BackendCA string
+	// UsherCA holds, as ca.crt, the certificates that Usher's is verified against: for Envoy Gateway a ConfigMap in Usher's
+	// namespace, for Istio a Secret in the gateway's. Empty: no TLS to Usher, but for the two below.
+	UsherCA string
+	// UsherClientSecret, in the gateway's namespace, holds the certificate that Envoy shows, as tls.crt and tls.key, and for Istio
+	// UsherCA's ca.crt too.
+	UsherClientSecret string
+	// UsherInMesh is for an Usher with Istio's sidecar: both have certificates of Istio's then.
+	UsherInMesh bool
 	// Selector are the labels of Istio's gateway pods, as name=value. Default istio=ingress.
 	Selector []string
 	// SharedGateway is for an Istio gateway with hosts that Usher does not guard: only the policies' are checked then.
@@ -86,6 +94,7 @@ func newMesh(policies []v1alpha1.AuthPolicy, o Options, namespace string) (*mesh
 	for _, name := range []struct{ what, is string }{
 		{"namespace", m.Namespace}, {"gateway", m.Gateway}, {"gateway class", m.GatewayClass}, {"listener", m.Listener},
 		{"TLS secret", m.TLSSecret}, {"client CA secret", m.ClientCASecret}, {"backend CA", m.BackendCA},
+		{"usher CA", m.UsherCA}, {"usher client secret", m.UsherClientSecret},
 	} {
 		if name.is != "" && !isObjectName(name.is) {
 			problems = append(problems, fmt.Errorf("%s %q: expected a name of Kubernetes: lower-case letters, digits, - and .", name.what, name.is))
@@ -101,6 +110,7 @@ func newMesh(policies []v1alpha1.AuthPolicy, o Options, namespace string) (*mesh
 	if err != nil {
 		problems = append(problems, fmt.Errorf("usher's address %q: %w", o.UsherAddress, err))
 	}
+	problems = append(problems, m.addUsherTLS(o)...)
 	problems = append(problems, m.addPolicies(policies, o)...)
 	for i := range policies {
 		if p := &policies[i]; p.Spec.ClientCertificate != nil && p.Spec.Mode != v1alpha1.Shadow {

@@ -45,7 +45,7 @@ type Options struct {
 	// clientCertificate, which need them: nobody else can connect then.
 	TrustedProxies []string
 	// Kubernetes is for the objects of a mesh, which read of the fields above UsherAddress (default usher.usher.svc:9001),
-	// BackendURL, MaxRequestBytes, CheckTimeout and TrustedHops.
+	// UsherSAN, BackendURL, MaxRequestBytes, CheckTimeout and TrustedHops.
 	Kubernetes Kubernetes
 }
 

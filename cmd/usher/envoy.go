@@ -40,6 +40,7 @@ var flagsOf = map[string][]string{
 	"tls-certificate-file": {"bootstrap"}, "tls-key-file": {"bootstrap"}, "tls-client-ca-file": {"bootstrap"}, "trusted-proxy-san": {"bootstrap"},
 	"usher-tls-ca-file": {"bootstrap"}, "usher-tls-certificate-file": {"bootstrap"}, "usher-tls-key-file": {"bootstrap"},
 	"output-directory": {"bootstrap"}, "sds-directory": {"bootstrap"},
+	"usher-tls-ca": meshes, "usher-tls-client-secret": meshes, "usher-in-mesh": {"istio", "istio-mesh"},
 	"gateway-class": {"envoy-gateway"}, "gateway-listener": {"envoy-gateway"},
 	"gateway-selector": {"istio", "istio-mesh"}, "shared-gateway": {"istio", "istio-mesh"},
 	"namespace": meshes, "gateway": meshes, "gateway-tls-secret": meshes, "gateway-client-ca-secret": meshes, "backend-ca": meshes,
@@ -99,6 +100,9 @@ func newEnvoy(t *terminal) *cobra.Command {
 	f.StringVar(&k.TLSSecret, "gateway-tls-secret", "", "Secret with the certificate of its listener (default no TLS)")
 	f.StringVar(&k.ClientCASecret, "gateway-client-ca-secret", "", "Secret whose ca.crt client certificates are verified against")
 	f.StringVar(&k.BackendCA, "backend-ca", "", "what holds the ca.crt that https backends are verified against: for envoy-gateway a ConfigMap in the namespace of each, for istio a Secret in the gateway's (default the system's)")
+	f.StringVar(&k.UsherCA, "usher-tls-ca", "", "what holds the ca.crt that Usher's certificate is verified against: for envoy-gateway a ConfigMap in Usher's namespace, for istio a Secret in the gateway's (default no TLS to Usher)")
+	f.StringVar(&k.UsherClientSecret, "usher-tls-client-secret", "", "Secret in the gateway's namespace with the certificate that Envoy shows to Usher, and for istio with ca.crt too (default none)")
+	f.BoolVar(&k.UsherInMesh, "usher-in-mesh", false, "Usher has Istio's sidecar: TLS to it is Istio's, with --usher-tls-san")
 	f.StringArrayVar(&k.Selector, "gateway-selector", nil, "label of the pods of Istio's gateway, name=value (default istio=ingress; may be repeated)")
 	f.BoolVar(&k.SharedGateway, "shared-gateway", false, "Istio's gateway serves other hosts too, about which nobody is asked")
 	c.RunE = func(*cobra.Command, []string) error {
