@@ -239,10 +239,6 @@ func (r *request) body(most int) (string, error) {
 		}
 	}
 	if len(body) == 0 {
-		// Envoy sends no body with a check of an upgrade, whatever the request has.
-		if r.headers.upgrade {
-			return "", badRequest("An upgrade is not possible here.")
-		}
 		if len(r.headers.transferEncoding) > 0 {
 			return "", tooLarge
 		}

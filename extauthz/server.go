@@ -232,6 +232,9 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 		rec.route, rec.public = route.Pattern, route.Public
 		why.routed(&route)
 		if route.Public {
+			if r.headers.upgrade {
+				return fail(p, errUpgrade)
+			}
 			return s.public(guard, p, r)
 		}
 	}
@@ -249,6 +252,9 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 	why.identified(id)
 	if unknown != nil {
 		return fail(p, unknown)
+	}
+	if r.headers.upgrade && !route.WebSocket {
+		return fail(p, errUpgrade)
 	}
 
 	why.at(StageBody)
@@ -337,6 +343,11 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 	}
 	return a
 }
+
+// errUpgrade refuses what Envoy would forward as an upgrade (RFC 9110, section 7.8): once the backend takes it, nobody looks at
+// what is said, and Envoy hands no body of it to a check. Envoy takes an upgrade that it does not forward, h2c above all, out of
+// a request before it asks.
+var errUpgrade = &policy.Refusal{Outcome: policy.Forbidden, Detail: "An upgrade is not possible here."}
 
 const (
 	// largeBody is from how many bytes on a body waits for its turn: smaller ones cost little, however many.

@@ -46,6 +46,8 @@ type PresetRoute struct {
 	// MayBePublic says that a policy's api.public may name the route: it then needs no token.
 	MayBePublic bool
 	NeedsBody   bool // Map reads the body
+	// WebSocket says that a request may ask for an upgrade, whose bytes nobody looks at. On every other route it is refused.
+	WebSocket bool
 	// Map says what the request asks for. It is called after the token is verified, and gives at least one operation
 	// or an error; a *Refusal is answered as it says. Nil where the route is public.
 	Map func(Input) ([]Operation, error)

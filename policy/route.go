@@ -10,6 +10,7 @@ type Route struct {
 	Pattern   string // "GET /threads/{thread_id}", for records
 	Public    bool
 	NeedsBody bool // Operations reads the body
+	WebSocket bool // an upgrade may be allowed; elsewhere it is not
 	route     *compiledRoute
 	params    []param
 }
@@ -67,6 +68,7 @@ type compiledRoute struct {
 	method, path string
 	public       bool
 	needsBody    bool
+	webSocket    bool
 	readsQuery   bool // operations may depend on it
 	operations   func(Input) ([]Operation, error)
 	refusal      func(body []byte, o Outcome, detail string) string
@@ -97,7 +99,7 @@ func (p *Policy) Route(method, path string) (Route, error) {
 	if r == nil {
 		return Route{}, errUnknownRoute
 	}
-	route := Route{Pattern: r.pattern, Public: r.public, NeedsBody: r.needsBody, route: r}
+	route := Route{Pattern: r.pattern, Public: r.public, NeedsBody: r.needsBody, WebSocket: r.webSocket, route: r}
 	if len(r.names) > 0 {
 		route.params = make([]param, len(r.names))
 		for i, name := range r.names {

@@ -322,7 +322,7 @@ func (c *compiler) compileAPI(p *Policy, source APISource, headers []HeaderSourc
 			}) {
 				continue
 			}
-			add(&compiledRoute{method: r.Method, path: r.Path, public: r.Public, needsBody: r.NeedsBody, readsQuery: true, operations: r.Map, refusal: r.Refusal}, source.Preset.Pos)
+			add(&compiledRoute{method: r.Method, path: r.Path, public: r.Public, needsBody: r.NeedsBody, webSocket: r.WebSocket, readsQuery: true, operations: r.Map, refusal: r.Refusal}, source.Preset.Pos)
 		}
 		for _, r := range source.Public {
 			problems = append(problems, checkMethod(r.Method)...)

@@ -87,7 +87,7 @@ func (a *api) routes() []policy.PresetRoute {
 		{h.disableRuns || h.disableEventStreaming, []policy.PresetRoute{
 			{Method: "POST", Path: "/threads/{thread_id}/commands", NeedsBody: true, Map: a.threadCommand},
 			{Method: "POST", Path: "/threads/{thread_id}/stream/events", NeedsBody: true, Map: a.readThread},
-			{Method: "GET", Path: "/threads/{thread_id}/stream/events", Map: a.openSocket}, // a WebSocket
+			{Method: "GET", Path: "/threads/{thread_id}/stream/events", WebSocket: true, Map: a.openSocket},
 		}},
 		{h.disableAssistants, []policy.PresetRoute{
 			{Method: "POST", Path: "/assistants", NeedsBody: true, Map: a.createAssistant},
