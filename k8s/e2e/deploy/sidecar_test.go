@@ -40,21 +40,44 @@ func TestTheSidecarIsAcceptedAndItsPodIsRestricted(t *testing.T) {
 	}
 }
 
-// A Deployment without the label is left as it is.
-func TestTheSidecarComesByItsLabel(t *testing.T) {
-	with := find(t, kustomize(t, sidecar), "Deployment", "envoy").yaml(t)
+// edited renders the overlay with a text of its Envoy replaced.
+func edited(t *testing.T, before, after string) []object {
+	t.Helper()
 	dir := copyOfDeploy(t)
 	file := filepath.Join(dir, "kustomize", "overlays", "sidecar", "envoy.yaml")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte(strings.Replace(string(text), `usher.dev/sidecar: "true"`, `usher.dev/sidecar: "false"`, 1)), 0o600); err != nil {
+	if !strings.Contains(string(text), before) {
+		t.Fatalf("%s has no %q", file, before)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), before, after, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	without := find(t, kustomize(t, filepath.Dir(file)), "Deployment", "envoy").yaml(t)
-	if !strings.Contains(with, "initContainers") || strings.Contains(without, "initContainers") || strings.Contains(without, "fsGroup") {
-		t.Errorf("with the label:\n%s\nwithout:\n%s", with, without)
+	return kustomize(t, filepath.Dir(file))
+}
+
+// What has no label is left as it is, of whatever kind; and an Envoy that is not called so is an error, and no gate without Usher.
+func TestTheSidecarComesByItsLabel(t *testing.T) {
+	without := find(t, edited(t, `usher.dev/sidecar: "true"`, `usher.dev/sidecar: "false"`), "Deployment", "envoy").yaml(t)
+	for _, of := range []string{"initContainers", "fsGroup", "/run/usher\n"} {
+		if strings.Contains(without, of) {
+			t.Errorf("without the label it has %s:\n%s", of, without)
+		}
+	}
+	for _, kind := range []string{"StatefulSet", "DaemonSet"} {
+		with := find(t, edited(t, "kind: Deployment", "kind: "+kind), kind, "envoy").yaml(t)
+		if !strings.Contains(with, "initContainers") || strings.Count(with, "mountPath: /run/usher\n") != 2 {
+			t.Errorf("with the label:\n%s", with)
+		}
+	}
+	all := edited(t, "- name: envoy\n          image", "- name: proxy\n          image")
+	if out, err := apply(t, []object{find(t, all, "Namespace", "gate")}); err != nil {
+		t.Fatalf("%s, %v", out, err)
+	}
+	if out, err := apply(t, []object{find(t, all, "Deployment", "envoy")}, "--dry-run=server"); err == nil || !strings.Contains(out, "spec.template.spec.containers[0].image: Required value") {
+		t.Errorf("a container called proxy: %s, %v", out, err)
 	}
 }
 
