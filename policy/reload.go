@@ -15,12 +15,20 @@ type compiled struct {
 	fingerprint [sha256.Size]byte
 	policy      *Policy
 	warnings    Problems
+	problems    Problems // of one that did not compile
 }
 
 // Next compiles a set as [New] does, and takes over from s what has not changed since: a policy counts as unchanged only if
 // all of its source is equal, places too, as decisions name them. The presets must be those that s was compiled with. s
 // itself does not change, and may be nil.
 func (s *Snapshot) Next(set Set, presets map[string]Preset) (*Snapshot, error) {
+	next, _, err := compileSet(s, set, presets)
+	return next, err
+}
+
+// Attempt is [Snapshot.Next], and what was learned where it fails: attempt is good for nothing but to be the one before
+// another attempt, which then compiles no policy that this one compiled already, whether it was good or not.
+func (s *Snapshot) Attempt(set Set, presets map[string]Preset) (next, attempt *Snapshot, err error) {
 	return compileSet(s, set, presets)
 }
 
@@ -33,21 +41,40 @@ func (s *Snapshot) reuse(prev *Snapshot, c *compiler, source Source, presets map
 	fingerprint(h, reflect.ValueOf(source))
 	k := &compiled{fingerprint: [sha256.Size]byte(h.Sum(nil))}
 	if prev != nil {
-		if old := prev.kept[source.Name]; old != nil && old.fingerprint == k.fingerprint {
-			k = old
+		for _, old := range []*compiled{prev.kept[source.Name], prev.failed[source.Name]} {
+			if old != nil && old.fingerprint == k.fingerprint {
+				k = old
+			}
 		}
 	}
 	if k.policy == nil {
-		var problems Problems
 		s.recompiled++
-		if k.policy, problems, k.warnings = c.compilePolicy(source, presets); len(problems) > 0 {
-			return k.policy, problems, k.warnings
-		}
+		k.policy, k.problems, k.warnings = c.compilePolicy(source, presets)
+	}
+	if len(k.problems) > 0 {
+		s.failed[source.Name] = k
+		return k.policy, k.problems, k.warnings
 	}
 	s.kept[source.Name] = k
 	p := *k.policy
 	p.remove = maps.Clone(p.remove) // others add to it
 	return &p, nil, k.warnings
+}
+
+// inherit takes over what prev knows and s does not, of the policies of the set: in the place of one that did not compile
+// comes an earlier version, and after that the same again.
+func (s *Snapshot) inherit(prev *Snapshot, set Set) {
+	if prev == nil {
+		return
+	}
+	for _, source := range set.Policies {
+		if k := prev.kept[source.Name]; k != nil && s.kept[source.Name] == nil {
+			s.kept[source.Name] = k
+		}
+		if k := prev.failed[source.Name]; k != nil && s.failed[source.Name] == nil {
+			s.failed[source.Name] = k
+		}
+	}
 }
 
 // fingerprint writes a value so that two different ones never write the same: lengths come first.

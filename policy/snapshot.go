@@ -17,6 +17,7 @@ type Snapshot struct {
 	warnings Problems
 
 	kept       map[string]*compiled // for Next, by name
+	failed     map[string]*compiled // those that did not compile
 	recompiled int
 }
 
@@ -63,15 +64,16 @@ var alwaysRemove = []string{"x-auth-scheme", "x-http-method", "x-http-method-ove
 
 // New compiles a set. The error is [Problems], all of them at once, in which case there is no Snapshot.
 func New(set Set, presets map[string]Preset) (*Snapshot, error) {
-	return compileSet(nil, set, presets)
+	s, _, err := compileSet(nil, set, presets)
+	return s, err
 }
 
-func compileSet(prev *Snapshot, set Set, presets map[string]Preset) (*Snapshot, error) {
+func compileSet(prev *Snapshot, set Set, presets map[string]Preset) (next, attempt *Snapshot, err error) {
 	c, err := ruleCompiler()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	s := &Snapshot{byName: map[string]*Policy{}, exact: map[string]*Policy{}, suffix: map[string]*Policy{}, kept: map[string]*compiled{}}
+	s := &Snapshot{byName: map[string]*Policy{}, exact: map[string]*Policy{}, suffix: map[string]*Policy{}, kept: map[string]*compiled{}, failed: map[string]*compiled{}}
 	var problems Problems
 	for _, source := range set.Policies {
 		p, ps, warnings := s.reuse(prev, c, source, presets)
@@ -85,8 +87,9 @@ func compileSet(prev *Snapshot, set Set, presets map[string]Preset) (*Snapshot, 
 			problems = append(problems, s.claim(p, source)...)
 		}
 	}
+	s.inherit(prev, set)
 	if len(problems) > 0 {
-		return nil, problems.Sort()
+		return nil, &Snapshot{kept: s.kept, failed: s.failed}, problems.Sort()
 	}
 	s.stripShadows()
 	for _, p := range s.Policies() {
@@ -95,7 +98,7 @@ func compileSet(prev *Snapshot, set Set, presets map[string]Preset) (*Snapshot, 
 		}
 	}
 	s.warnings = s.warnings.Sort()
-	return s, nil
+	return s, s, nil
 }
 
 // Warnings are what a reader of the manifests should know although they are valid, sorted by place.

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/usher-authz/usher/extauthz/lookup"
 	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/k8s/watch"
 	"github.com/usher-authz/usher/policy"
@@ -63,11 +64,29 @@ func (o *serveOptions) cluster(ctx context.Context, log *zap.Logger, g *gate) (f
 	if err != nil {
 		return nil, failed(err)
 	}
-	c := watch.Cluster{Config: config, Namespace: own, Namespaces: o.namespaces, Presets: presets(), Logger: log, Health: g.health}
+	tokens, err := token.NewCache()
+	if err != nil {
+		return nil, failed(err)
+	}
+	c := watch.Cluster{
+		Config: config, Namespace: own, Namespaces: o.namespaces, Presets: presets(), Logger: log, Health: g.health,
+		Provider: func(c token.Config) error {
+			c.Cache = tokens // which nobody fills: without one, each would make its own
+			_, err := token.New(c)
+			return err
+		},
+		Backend: func(c lookup.Config) error {
+			_, err := lookup.New(c)
+			return err
+		},
+	}
 	if len(c.Namespaces) == 0 && !o.allNamespaces {
 		c.Namespaces = []string{own}
 	}
-	w := watch.NewWatcher(c)
+	w, err := watch.NewWatcher(c)
+	if err != nil {
+		return nil, failed(fmt.Errorf("--kubernetes: %w", err))
+	}
 	g.connection = w.Connection
 	if err := o.serveWebhook(ctx, w, log); err != nil {
 		return nil, failed(err)

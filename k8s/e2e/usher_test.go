@@ -148,8 +148,10 @@ func kubectl(t *testing.T, stdin string, args ...string) string {
 func namespace(t *testing.T, name string) string {
 	t.Helper()
 	kubectl(t, fmt.Sprintf("{apiVersion: v1, kind: Namespace, metadata: {name: %s}}", name), "apply", "-f", "-")
-	t.Cleanup(func() {
-		_, _ = shared.Kubectl(context.Background(), "", "delete", "authpolicies,identityproviders", "--all", "--namespace", name)
+	t.Cleanup(func() { // one request for each kind, however many objects there are
+		for _, kind := range []string{"authpolicies", "identityproviders"} {
+			_, _ = shared.Kubectl(context.Background(), "", "delete", "--raw", "/apis/usher.dev/v1alpha1/namespaces/"+name+"/"+kind)
+		}
 	})
 	return name
 }

@@ -33,7 +33,7 @@ func (prev *Compiled) next(c *compiler, given []Object) (*Compiled, policy.Probl
 	out := &Compiled{Providers: map[string]token.Config{}, Backends: map[string]lookup.Config{}, Objects: given}
 	for i := range objects {
 		if o := &objects[i]; o.IdentityProvider != nil && c.byName[c.key(o)] == o {
-			out.Providers[c.name(o)] = c.provider(o)
+			out.Providers[c.name(o)] = c.tried(o, prev)
 		}
 	}
 	var set policy.Set
@@ -50,7 +50,7 @@ func (prev *Compiled) next(c *compiler, given []Object) (*Compiled, policy.Probl
 			set.Policies = append(set.Policies, source)
 		}
 		if o.AuthPolicy.Spec.Backend != nil {
-			out.Backends[c.name(o)] = c.backend(o)
+			out.Backends[c.name(o)] = c.triedBackend(o, prev)
 		}
 	}
 	for i := range objects {
@@ -62,7 +62,8 @@ func (prev *Compiled) next(c *compiler, given []Object) (*Compiled, policy.Probl
 	if prev != nil {
 		before = prev.Snapshot
 	}
-	snapshot, err := before.Next(set, presets)
+	snapshot, attempt, err := before.Attempt(set, presets)
+	c.attempt = &Compiled{Snapshot: attempt, Providers: out.Providers, Backends: c.backends}
 	c.join(err, c.place(objects))
 	if c.broken || len(c.problems) > 0 {
 		return nil, c.problems.Sort()
@@ -84,6 +85,11 @@ type compiler struct {
 	conflicts map[string]bool         // files of policies that want a host of another's
 	published map[string]publishedKey // of assertions, by kid
 	problems  policy.Problems
+	// What only the users of configurations can tell; nil: nobody is asked.
+	tryProvider func(token.Config) error
+	tryBackend  func(lookup.Config) error
+	backends    map[string]lookup.Config // that were tried, and are good
+	attempt     *Compiled                // what was learned, whether it is good or not: for the next one
 }
 
 // claimant is the first policy that names a host.
@@ -95,7 +101,7 @@ type claimant struct {
 type key struct{ kind, namespace, name string }
 
 func newCompiler(presets map[string]policy.Preset) *compiler {
-	return &compiler{presets: presets, byName: map[key]*Object{}, hosts: map[string]claimant{}, conflicts: map[string]bool{}, published: map[string]publishedKey{}}
+	return &compiler{presets: presets, byName: map[key]*Object{}, hosts: map[string]claimant{}, conflicts: map[string]bool{}, published: map[string]publishedKey{}, backends: map[string]lookup.Config{}}
 }
 
 // index finds the objects by their names.

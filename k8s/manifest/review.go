@@ -7,8 +7,9 @@ import (
 )
 
 // Review says what is wrong with one object, alone and beside the others, which come in order of age: before it is stored.
-// What is wrong with the others is not told, and does not count.
-func (k *Keeper) Review(object Object, others []Object) policy.Problems {
+// What is wrong with the others is not told, and does not count. prev, which may be nil, is something compiled of which
+// policies are taken over. Review may be called while Compile runs.
+func (k *Keeper) Review(object Object, others []Object, prev *Compiled) policy.Problems {
 	file := object.Pos.File
 	all := make([]Object, 0, len(others)+1)
 	replaced := false
@@ -23,9 +24,7 @@ func (k *Keeper) Review(object Object, others []Object) policy.Problems {
 	if !replaced {
 		all = append(all, object)
 	}
-	c := newCompiler(k.presets)
-	c.qualified, c.apart = true, true
-	_, problems := (*Compiled)(nil).next(c, all)
+	_, problems := prev.next(k.compiler(), all)
 	var own policy.Problems
 	for _, p := range problems {
 		if of, _, _ := strings.Cut(p.Pos.File, "["); of == file { // in it, or in the document that it names

@@ -2,9 +2,12 @@ package manifest
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 
+	"github.com/usher-authz/usher/extauthz/lookup"
+	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 	"github.com/usher-authz/usher/policy"
 )
@@ -23,6 +26,11 @@ type Verdict struct {
 // place of one that does not compile stands its last good version, with the Secrets that it had, or, for a policy without
 // one, a refusal of whoever asks for its hosts. It is not safe for concurrent use.
 type Keeper struct {
+	// Provider and Backend say what only those can tell who use the configurations: an error is a problem of the object. They
+	// must be safe for concurrent use, and are asked about each configuration of a provider once. nil: nobody is asked.
+	Provider func(token.Config) error
+	Backend  func(lookup.Config) error
+
 	presets map[string]policy.Preset
 	prev    *Compiled
 	good    map[string]Object // by file, with the Secrets that they had
@@ -40,11 +48,11 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 	for i := range objects {
 		verdicts[objects[i].Pos.File] = Verdict{}
 	}
-	current := slices.Clone(objects)
+	current, before := slices.Clone(objects), k.prev
 	for len(current) > 0 {
-		c := newCompiler(k.presets)
-		c.qualified, c.apart = true, true
-		compiled, problems := k.prev.next(c, current)
+		c := k.compiler()
+		compiled, problems := before.next(c, current)
+		before = c.attempt
 		if compiled != nil {
 			k.keep(compiled, verdicts)
 			return compiled, verdicts
@@ -76,6 +84,14 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 	}
 	k.prev = k.empty()
 	return k.prev, verdicts
+}
+
+// compiler is one for objects that stand each for itself.
+func (k *Keeper) compiler() *compiler {
+	c := newCompiler(k.presets)
+	c.qualified, c.apart = true, true
+	c.tryProvider, c.tryBackend = k.Provider, k.Backend
+	return c
 }
 
 // replace puts something else in the place of each bad object; changed is false if there is none.
@@ -212,37 +228,38 @@ func (c *compiler) unavailable(o *Object) policy.Source {
 	return s
 }
 
-// SecretRefs returns the Secrets that an object refers to, by name, in its own namespace.
+// SecretRefs returns the Secrets that an object refers to, by name, in its own namespace: where a reference belongs, and not
+// wherever something looks like one.
 func (o *Object) SecretRefs() []string {
 	found := map[string]bool{}
-	var walk func(t policy.Tree)
-	walk = func(t policy.Tree) {
-		for _, m := range t.Members {
-			name := m.Name.Text
-			if strings.HasSuffix(name, "Ref") && name != "configMapRef" {
-				if v, ok := member(m.Value, "name"); ok {
-					if s, ok := v.Value.Scalar.(string); ok && s != "" {
-						found[s] = true
-					}
-				}
+	var walk func(v reflect.Value)
+	walk = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Pointer:
+			if !v.IsNil() {
+				walk(v.Elem())
 			}
-			if strings.HasSuffix(name, "Refs") {
-				for _, item := range m.Value.Items {
-					if v, ok := member(item, "name"); ok {
-						if s, ok := v.Value.Scalar.(string); ok && s != "" {
-							found[s] = true
-						}
-					}
-				}
+		case reflect.Slice:
+			for i := range v.Len() {
+				walk(v.Index(i))
 			}
-			walk(m.Value)
-		}
-		for _, item := range t.Items {
-			walk(item)
+		case reflect.Struct:
+			if v.Type() == reflect.TypeFor[v1alpha1.SecretKeyRef]() {
+				if name := v.FieldByName("Name").String(); name != "" {
+					found[name] = true
+				}
+				return
+			}
+			for i := range v.NumField() {
+				walk(v.Field(i))
+			}
 		}
 	}
-	if o.Kind == v1alpha1.KindIdentityProvider || o.Kind == v1alpha1.KindAuthPolicy {
-		walk(o.tree)
+	switch {
+	case o.IdentityProvider != nil:
+		walk(reflect.ValueOf(&o.IdentityProvider.Spec))
+	case o.AuthPolicy != nil:
+		walk(reflect.ValueOf(&o.AuthPolicy.Spec))
 	}
 	return sorted(found)
 }

@@ -8,22 +8,29 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/usher-authz/usher/k8s/manifest"
 	"github.com/usher-authz/usher/policy"
 )
 
-// maxReview bounds what a review may send: an object of the API server has at most 1.5 MB, and there may be two.
-const maxReview = 4 << 20
+const (
+	// maxReview bounds what a review may send: an object of the API server has at most 1.5 MB, and there may be two.
+	maxReview = 4 << 20
+	// maxReviews is how many reviews are decided at once, so that a flood of them leaves the processors to checks.
+	maxReviews = 1
+	// reviewWithin bounds how long one waits for its turn: less than the API server's own limit, 10 s or what the
+	// webhook's configuration says.
+	reviewWithin = 4 * time.Second
+)
 
 // ServeHTTP answers the API server's question whether an object may be stored (admission.k8s.io/v1): what usher validate
 // would call a problem is a denial that kubectl prints. A reference to what is not there yet is a warning, as the objects of
-// one file come one after the other. Before the manifests were read once, it answers 503.
+// one file come one after the other. Before the manifests were read once, and when too many ask at once, it answers 503.
 func (w *Watcher) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); r.Method != http.MethodPost || media != "application/json" {
 		http.Error(out, "expected an AdmissionReview, POSTed as application/json", http.StatusUnsupportedMediaType)
@@ -37,6 +44,15 @@ func (w *Watcher) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	var review admissionv1.AdmissionReview
 	if err := json.Unmarshal(text, &review); err != nil || review.Request == nil || review.APIVersion != "admission.k8s.io/v1" || review.Kind != "AdmissionReview" {
 		http.Error(out, "expected an AdmissionReview of admission.k8s.io/v1 with a request", http.StatusBadRequest)
+		return
+	}
+	turn, cancel := context.WithTimeout(r.Context(), reviewWithin)
+	defer cancel()
+	select {
+	case w.reviewing <- struct{}{}:
+		defer func() { <-w.reviewing }()
+	case <-turn.Done():
+		http.Error(out, "too many reviews at once", http.StatusServiceUnavailable)
 		return
 	}
 	answer, err := w.review(r.Context(), review.Request)
@@ -70,41 +86,27 @@ func (w *Watcher) review(ctx context.Context, r *admissionv1.AdmissionRequest) (
 		u.SetName("generated")
 	}
 	w.mu.Lock()
-	others, known := w.objects, w.read
+	others, prev, waiting := w.objects, w.inForce, w.waiting
 	w.mu.Unlock()
-	if !known {
-		return nil, fmt.Errorf("the manifests were not read yet: %s", w.Connection().Problem)
+	if prev == nil {
+		return nil, fmt.Errorf("the manifests were not read yet: %s", waiting)
 	}
-	o, _ := readObject(u)
-	for _, name := range o.parsed.SecretRefs() {
-		file := manifest.SecretFile(u.GetNamespace(), name)
+	o := readObject(compacted(u))
+	var lacking policy.Problems
+	for _, r := range bounded(o.refs) {
+		file := r.file()
 		if slices.ContainsFunc(others, func(o manifest.Object) bool { return o.Pos.File == file }) {
 			continue
 		}
-		text, err := w.secret(ctx, types.NamespacedName{Namespace: u.GetNamespace(), Name: name})
-		if err != nil {
-			return nil, err
+		text, failure, _ := w.documents.fetch(ctx, r)
+		if failure != "" {
+			lacking = append(lacking, policy.Problem{Found: failure, Unresolved: true})
 		}
 		if text != nil {
-			parsed, _ := manifest.Parse(file, text)
-			others = append(slices.Clip(others), parsed...)
+			others = append(slices.Clip(others), readDocument(r, text).parsed)
 		}
 	}
-	for _, name := range o.parsed.ConfigMapRefs() {
-		file := manifest.ConfigMapFile(u.GetNamespace(), name)
-		if slices.ContainsFunc(others, func(o manifest.Object) bool { return o.Pos.File == file }) {
-			continue
-		}
-		text, err := w.configMap(ctx, types.NamespacedName{Namespace: u.GetNamespace(), Name: name})
-		if err != nil {
-			return nil, err
-		}
-		if text != nil {
-			parsed, _ := manifest.Parse(file, text)
-			others = append(slices.Clip(others), parsed...)
-		}
-	}
-	problems := append(slices.Clone(o.problems), w.keeper.Review(o.parsed, others)...).Sort()
+	problems := append(slices.Concat(o.problems, lacking), w.keeper.Review(o.parsed, others, prev)...).Sort()
 	answer := &admissionv1.AdmissionResponse{Allowed: true}
 	var wrong policy.Problems
 	for _, p := range problems {

@@ -4,44 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/usher-authz/usher/extauthz/lookup"
 	"github.com/usher-authz/usher/extauthz/token"
-	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 	"github.com/usher-authz/usher/k8s/manifest"
 	"github.com/usher-authz/usher/policy"
 )
 
 const (
-	clusterSettle = 100 * time.Millisecond // changes that come together are compiled together
-	secretEvery   = 15 * time.Second       // how often referenced Secrets are read again, as they are not watched
-	statusEvery   = 10 * time.Second       // how often the health of providers is written
-	definitions   = 5 * time.Second        // how often missing definitions are looked for
+	clusterSettle    = 100 * time.Millisecond // changes that come together are compiled together
+	secretEvery      = 15 * time.Second       // how often referenced Secrets are read again, as they are not watched
+	statusEvery      = 10 * time.Second       // how often the health of providers is written
+	definitionsEvery = 5 * time.Second        // how often missing definitions are looked for
 )
-
-// kinds are what is watched.
-var clusterKinds = []schema.GroupVersionKind{
-	{Group: "usher.dev", Version: "v1alpha1", Kind: v1alpha1.KindIdentityProvider},
-	{Group: "usher.dev", Version: "v1alpha1", Kind: v1alpha1.KindAuthPolicy},
-}
 
 // Cluster is manifests in a Kubernetes API server.
 //
@@ -51,66 +34,94 @@ type Cluster struct {
 	Config *rest.Config
 	// Namespaces that are watched; empty: all.
 	Namespaces []string
-	// Namespace is our own: of the lease by which one replica is elected.
+	// Namespace is our own: of the lease by which one replica is elected. Empty: there is no election, and no status.
 	Namespace string
 	Presets   map[string]policy.Preset
 	// Health says how the providers in force are, by NAMESPACE/NAME; for their status. nil: nothing is said.
 	Health func() map[string]token.Status
-	Logger *zap.Logger // nil: no log
+	// Provider and Backend say what only those can tell who use the configurations: an error is a problem of the object. nil:
+	// there is none.
+	Provider func(token.Config) error
+	Backend  func(lookup.Config) error
+	Logger   *zap.Logger // nil: no log
 	// Secrets is how often Secrets are read again. Zero: 15 s.
 	Secrets time.Duration
 }
 
 // Connection says how the API server is.
 type Connection struct {
+	// Connected says that the manifests are watched.
 	Connected bool      `json:"connected"`
 	Since     time.Time `json:"since,omitzero"`
-	Problem   string    `json:"problem,omitempty"`
+	// Problem is why they are not.
+	Problem string `json:"problem,omitempty"`
+	// Refused is what else the API server refuses, such as to write a status.
+	Refused []string `json:"refused,omitempty"`
 }
 
-// Watcher watches a Cluster. Make one with [NewWatcher]. Connection may be called while it runs.
+// Watcher watches a Cluster. Make one with [NewWatcher]. Connection and ServeHTTP may be called while it runs.
 type Watcher struct {
 	Cluster
-	manager manager.Manager
-	changed chan struct{}
-	keeper  *manifest.Keeper
-	last    digest // of what was delivered
+	requests  *requests
+	documents *documents
+	status    *status
+	changed   chan struct{}
+	keeper    *manifest.Keeper
+	known     map[string]*object // of the cluster, by file
+	compiled  bool               // at least once
+	took      time.Duration      // by the last compilation
+	reviewing chan struct{}      // who may review
 
-	mu         sync.Mutex
-	connection Connection
-	failing    map[string]string // what cannot be watched, and why
-	objects    []manifest.Object // as they were read last, in order of age
-	read       bool              // they were
+	mu       sync.Mutex
+	watching bool              // the objects are known, and watched
+	waiting  string            // what is waited for
+	objects  []manifest.Object // as they were compiled last, in order of age
+	inForce  *manifest.Compiled
 }
 
-// NewWatcher returns a watcher of the cluster. It does no I/O.
-func NewWatcher(c Cluster) *Watcher {
+// NewWatcher returns a watcher of the cluster. It does no I/O. The error is one of the Config.
+func NewWatcher(c Cluster) (*Watcher, error) {
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
 	if c.Secrets <= 0 {
 		c.Secrets = secretEvery
 	}
-	return &Watcher{Cluster: c, changed: make(chan struct{}, 1), failing: map[string]string{}, keeper: manifest.NewKeeper(c.Presets)}
+	w := &Watcher{
+		Cluster: c, requests: newRequests(c.Logger), changed: make(chan struct{}, 1), known: map[string]*object{},
+		keeper: manifest.NewKeeper(c.Presets), reviewing: make(chan struct{}, maxReviews), waiting: "the API server was not asked yet",
+	}
+	w.keeper.Provider, w.keeper.Backend = c.Provider, c.Backend
+	w.Config = w.requests.observe(c.Config)
+	reader, err := newClient(w.Config, 200)
+	if err != nil {
+		return nil, err
+	}
+	w.documents = newDocuments(reader, w.requests)
+	w.status, err = newStatus(w)
+	return w, err
 }
 
 // Run delivers each reading, the first one too, until ctx ends. What deliver returns is why the reading was not put in force;
 // nil: it was. It is called by one goroutine at a time. What goes wrong is logged, and tried again: nothing that the API
 // server does ends it.
 func (w *Watcher) Run(ctx context.Context, deliver func(Reading) policy.Problems) {
+	logInto(ctx, w.Logger)
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { w.documents.refresh(ctx, w.Secrets, w.notice) })
+	if w.Namespace != "" {
+		group.Go(func() { w.status.lead(ctx) })
+	}
 	for ctx.Err() == nil {
-		err := w.definitions(ctx)
-		if err == nil {
-			err = w.connect(ctx)
+		if !w.definitions(ctx) {
+			return
 		}
-		if err == nil {
-			err = w.watch(ctx, deliver)
-		}
+		err := w.watch(ctx, deliver)
 		if ctx.Err() != nil {
 			return
 		}
-		// A lost lease ends a manager, too; what is in force stays.
-		w.connected(fmt.Errorf("watching ended: %w", err))
+		w.wait(err.Error())
 		w.Logger.Warn("watching the API server ended; beginning again", zap.Error(err))
 		select {
 		case <-ctx.Done():
@@ -119,62 +130,63 @@ func (w *Watcher) Run(ctx context.Context, deliver func(Reading) policy.Problems
 	}
 }
 
-// connect makes the manager, and the caches of what is watched.
-func (w *Watcher) connect(ctx context.Context) error {
-	c := &w.Cluster
-	logInto(ctx, c.Logger)
-	scheme := runtime.NewScheme()
-	if err := corev1.AddToScheme(scheme); err != nil {
-		return err
+// errDefinitions ends a watch: the definitions have gone, and with them every object.
+var errDefinitions = errors.New("a CustomResourceDefinition was deleted, and with it all objects of its kind: " + applyDefinitions)
+
+// watch watches until ctx ends, or the definitions are gone.
+func (w *Watcher) watch(ctx context.Context, deliver func(Reading) policy.Problems) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	options := cache.Options{
+		Mapper: mapper(), DefaultTransform: compact, DefaultWatchErrorHandler: func(context.Context, *toolscache.Reflector, error) {}, // see requests
 	}
-	options := manager.Options{
-		Scheme:         scheme,
-		Logger:         log.Log,
-		Metrics:        server.Options{BindAddress: "0"}, // usher has its own
-		LeaderElection: c.Namespace != "", LeaderElectionID: "usher", LeaderElectionNamespace: c.Namespace, LeaderElectionReleaseOnCancel: true,
-		Cache: cache.Options{DefaultWatchErrorHandler: w.watchError},
-	}
-	if len(c.Namespaces) > 0 {
-		options.Cache.DefaultNamespaces = map[string]cache.Config{}
-		for _, n := range c.Namespaces {
-			options.Cache.DefaultNamespaces[n] = cache.Config{}
+	if len(w.Namespaces) > 0 {
+		options.DefaultNamespaces = map[string]cache.Config{}
+		for _, n := range w.Namespaces {
+			options.DefaultNamespaces[n] = cache.Config{}
 		}
 	}
-	var err error
-	// A thousand objects that come at once have their status within seconds; the API server itself keeps clients apart.
-	config := rest.CopyConfig(c.Config)
-	config.QPS, config.Burst = 100, 200
-	if w.manager, err = manager.New(config, options); err != nil {
-		return fmt.Errorf("connect to the API server: %w", err)
+	c, err := cache.New(w.Config, options)
+	if err != nil {
+		return fmt.Errorf("watch the API server: %w", err)
 	}
+	s := newStore(w.notice)
+	synced := []toolscache.InformerSynced{}
 	for _, kind := range clusterKinds {
 		o := &unstructured.Unstructured{}
 		o.SetGroupVersionKind(kind)
-		informer, err := w.manager.GetCache().GetInformer(ctx, o, cache.BlockUntilSynced(false))
+		informer, err := c.GetInformer(ctx, o, cache.BlockUntilSynced(false))
 		if err != nil {
 			return fmt.Errorf("watch %s: %w", kind.Kind, err)
 		}
-		handler := toolscache.ResourceEventHandlerFuncs{
-			AddFunc: func(any) { w.notice() },
-			UpdateFunc: func(before, after any) {
-				if !sameSpec(before, after) {
-					w.notice()
-				}
-			},
-			DeleteFunc: func(any) { w.notice() },
-		}
-		if _, err := informer.AddEventHandler(handler); err != nil {
+		registration, err := informer.AddEventHandler(s.handler())
+		if err != nil {
 			return fmt.Errorf("watch %s: %w", kind.Kind, err)
 		}
+		synced = append(synced, registration.HasSynced)
 	}
-	return nil
-}
-
-// sameSpec reports whether an update is one of the status alone.
-func sameSpec(before, after any) bool {
-	a, ok := before.(client.Object)
-	b, ok2 := after.(client.Object)
-	return ok && ok2 && a.GetUID() == b.GetUID() && a.GetGeneration() == b.GetGeneration() && a.GetGeneration() != 0
+	select {
+	case <-w.requests.missing: // from before
+	default:
+	}
+	group.Go(func() { _ = c.Start(ctx) }) // it ends with ctx, and returns nothing then
+	ended := make(chan struct{})
+	group.Go(func() {
+		defer close(ended)
+		if toolscache.WaitForCacheSync(ctx.Done(), synced...) {
+			w.loop(ctx, s, deliver)
+		}
+	})
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-ended:
+		return ctx.Err()
+	case <-w.requests.missing:
+		return errDefinitions
+	}
 }
 
 // notice asks for a reading.
@@ -185,185 +197,25 @@ func (w *Watcher) notice() {
 	}
 }
 
-// definitions waits for the CustomResourceDefinitions.
-func (w *Watcher) definitions(ctx context.Context) error {
-	d, err := discovery.NewDiscoveryClientForConfig(w.Config)
-	if err != nil {
-		return fmt.Errorf("connect to the API server: %w", err)
-	}
-	said := ""
-	for {
-		problem := missing(d)
-		if problem == "" {
-			w.connected(nil)
-			return nil
-		}
-		w.connected(errors.New(problem))
-		if problem != said {
-			w.Logger.Warn("waiting for the API server", zap.String("problem", problem))
-			said = problem
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(definitions):
-		}
-	}
-}
-
-// missing says what is not there, and what to do; empty: nothing.
-func missing(d discovery.DiscoveryInterface) string {
-	list, err := d.ServerResourcesForGroupVersion(v1alpha1.GroupVersion)
-	switch {
-	case apierrors.IsNotFound(err):
-		return "the CustomResourceDefinitions of " + v1alpha1.GroupVersion + " are missing: kubectl apply --server-side -f k8s/deploy/crds"
-	case err != nil:
-		return "the API server cannot be asked: " + err.Error()
-	}
-	for _, kind := range clusterKinds {
-		found := false
-		for _, r := range list.APIResources {
-			found = found || r.Kind == kind.Kind
-		}
-		if !found {
-			return "the CustomResourceDefinition of " + kind.Kind + " is missing: kubectl apply --server-side -f k8s/deploy/crds"
-		}
-	}
-	return ""
-}
-
-// watchError is told when a watch ends: once it says what is wrong, and which permission lacks.
-func (w *Watcher) watchError(ctx context.Context, r *toolscache.Reflector, err error) {
-	if ctx.Err() != nil {
-		return
-	}
-	what := r.TypeDescription()
-	problem := err.Error()
-	if apierrors.IsForbidden(err) {
-		problem = "permission is missing: " + strings.TrimPrefix(problem, "failed to list ") // the API server names verb, resource and namespace
-	}
-	w.mu.Lock()
-	known := w.failing[what]
-	w.failing[what] = problem
-	w.mu.Unlock()
-	w.connected(errors.New(problem))
-	if known != problem {
-		w.Logger.Warn("the API server cannot be watched; what is in force stays", zap.String("resource", what), zap.String("problem", problem))
-	}
-}
-
-// connected notes how the API server is; nil: well.
-func (w *Watcher) connected(err error) {
+// wait notes what is waited for; empty: nothing, the objects are known.
+func (w *Watcher) wait(what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	was := w.connection
-	w.connection.Connected, w.connection.Problem = err == nil, ""
-	if err != nil {
-		w.connection.Problem = err.Error()
-	} else {
-		clear(w.failing)
-	}
-	if was.Connected != w.connection.Connected || was.Since.IsZero() {
-		w.connection.Since = time.Now()
-	}
+	w.watching, w.waiting = what == "", what
+	w.requests.change(func() {})
 }
 
 // Connection says how the API server is.
 func (w *Watcher) Connection() Connection {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.connection
-}
-
-// watch runs the manager until ctx or the manager ends.
-func (w *Watcher) watch(ctx context.Context, deliver func(Reading) policy.Problems) error {
-	s := &status{watcher: w, client: w.manager.GetClient(), events: w.manager.GetEventRecorder("usher"), verdicts: map[string]verdict{}}
-	if err := w.manager.Add(everywhere(func(ctx context.Context) error { return w.loop(ctx, s, deliver) })); err != nil {
-		return err
-	}
-	if err := w.manager.Add(elected(s.run)); err != nil {
-		return err
-	}
-	return w.manager.Start(ctx)
-}
-
-// everywhere runs in each replica.
-type everywhere func(context.Context) error
-
-func (f everywhere) Start(ctx context.Context) error { return f(ctx) }
-func (everywhere) NeedLeaderElection() bool          { return false }
-
-// elected runs in one replica at a time.
-type elected func(context.Context) error
-
-func (f elected) Start(ctx context.Context) error { return f(ctx) }
-func (elected) NeedLeaderElection() bool          { return true }
-
-// loop reads and delivers, after every change and at times for the Secrets' sake.
-func (w *Watcher) loop(ctx context.Context, s *status, deliver func(Reading) policy.Problems) error {
-	if !w.manager.GetCache().WaitForCacheSync(ctx) {
-		return nil // ctx has ended
-	}
-	secrets := time.NewTicker(w.Secrets)
-	defer secrets.Stop()
-	for {
-		objects, sources, err := w.gather(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			w.connected(err)
-			w.Logger.Warn("the manifests cannot be read; what is in force stays", zap.Error(err))
-		default:
-			w.connected(nil)
-			if d := digestOf(sources); d != w.last || !s.told() {
-				w.last = d
-				w.compile(objects, s, deliver)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-secrets.C:
-		case <-w.changed:
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(clusterSettle):
-			}
-			select {
-			case <-w.changed:
-			default:
-			}
-		}
-	}
-}
-
-// compile makes a reading of the objects, delivers it, and tells the status.
-func (w *Watcher) compile(objects []object, s *status, deliver func(Reading) policy.Problems) {
-	var parsed []manifest.Object
-	r := Reading{Files: 0}
-	for _, o := range objects {
-		parsed = append(parsed, o.parsed)
-		if o.source != nil {
-			r.Files++
-		}
-	}
-	w.mu.Lock()
-	w.objects, w.read = parsed, true
+	watching, waiting := w.watching, w.waiting
 	w.mu.Unlock()
-	compiled, verdicts := w.keeper.Compile(parsed)
-	r.Compiled = compiled
-	out := map[string]verdict{}
-	for _, o := range objects {
-		v := verdicts[o.file]
-		problems := append(slices.Clone(o.problems), v.Problems...).Sort()
-		r.Problems = append(r.Problems, problems...)
-		if o.source != nil {
-			out[o.file] = verdict{source: o.source, problems: problems, conflicted: v.Conflicted, lastGood: v.LastGood}
-		}
+	w.requests.mu.Lock()
+	problem, failing := w.requests.problem()
+	since := w.requests.since
+	w.requests.mu.Unlock()
+	if problem == "" {
+		problem = waiting
 	}
-	r.Problems.Sort()
-	refused := deliver(r)
-	s.update(out, refused)
+	return Connection{Connected: watching && !failing, Since: since, Problem: problem, Refused: w.requests.refused()}
 }

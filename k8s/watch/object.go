@@ -8,8 +8,7 @@ import (
 )
 
 // ReadObject reads an object of the API server as a [Watcher] does: what its spec says is read as a file is, by the same reader.
-// The object may be changed.
 func ReadObject(u *unstructured.Unstructured) (manifest.Object, policy.Problems) {
-	o, _ := readObject(u)
+	o := readObject(compacted(u))
 	return o.parsed, o.problems
 }

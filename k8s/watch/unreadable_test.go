@@ -22,10 +22,14 @@ func TestUnreadable(t *testing.T) {
 		{"one_in_a_Shadow_policy", "Shadow", []any{"two.test"}, "\x7f"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o, _ := readObject(&unstructured.Unstructured{Object: map[string]any{
+			seen, err := compact(&unstructured.Unstructured{Object: map[string]any{
 				"apiVersion": "usher.dev/v1alpha1", "kind": "AuthPolicy", "metadata": map[string]any{"name": "two", "namespace": "a"},
 				"spec": map[string]any{"hosts": c.hosts, "mode": c.mode, "publicURL": c.also},
 			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := readObject(seen.(*unstructured.Unstructured))
 			if len(o.problems) == 0 {
 				t.Error("no problem is said")
 			}

@@ -7,7 +7,9 @@ import (
 
 // Group and version of Usher's kinds, and the names of all kinds of this package; Secret and ConfigMap are Kubernetes' own, apiVersion v1.
 const (
-	GroupVersion         = "usher.dev/v1alpha1"
+	Group                = "usher.dev"
+	Version              = "v1alpha1"
+	GroupVersion         = Group + "/" + Version
 	KindIdentityProvider = "IdentityProvider"
 	KindAuthPolicy       = "AuthPolicy"
 	KindPolicyTest       = "PolicyTest"
