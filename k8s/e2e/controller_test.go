@@ -143,27 +143,3 @@ func TestOneReplicaWritesAndAnotherTakesOver(t *testing.T) {
 		t.Errorf("the lease is held by %q, before by %q", now, holder)
 	}
 }
-
-func TestWhatIsMissingIsSaid(t *testing.T) {
-	ns := namespace(t, "rights")
-	kubectl(t, "", "create", "serviceaccount", "nobody", "-n", ns)
-	token, err := shared.ServiceAccountToken(t.Context(), ns, "nobody")
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := shared.Kubeconfig("nobody", token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := startUsher(t, ns, config)
-	eventually(t, func() error {
-		got := u.readyz(t)
-		if !strings.HasPrefix(got, "503") || !strings.Contains(got, "permission is missing") || !strings.Contains(got, `cannot list resource`) {
-			return fmt.Errorf("readyz: %s", got)
-		}
-		return nil
-	})
-	if got := u.status(t.Context(), "one.test", "GET", "/items", ""); got != 503 {
-		t.Errorf("without manifests: %d, want 503", got)
-	}
-}

@@ -203,6 +203,9 @@ func (q *requests) reached() {
 func (q *requests) note(kind request, problem string) {
 	q.change(func() {
 		was, failing := q.wrong[kind]
+		if list := (request{"list", kind.group, kind.resource, kind.namespace, ""}); problem == "" && kind.verb == "watch" {
+			delete(q.wrong, list) // a watch that begins with what there is needs no list, which is asked for no more
+		}
 		switch {
 		case problem == "" && failing:
 			delete(q.wrong, kind)

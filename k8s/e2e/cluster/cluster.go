@@ -142,7 +142,16 @@ users: [{name: %[3]q, user: {token: %[4]q}}]
 contexts: [{name: test, context: {cluster: test, user: %[3]q, namespace: default}}]
 current-context: test
 `, c.URL, filepath.Join(c.Dir, "certificates", "apiserver.crt"), name, token)
-	return path, os.WriteFile(path, []byte(text), 0o600)
+	// Others may be reading it.
+	file, err := os.CreateTemp(c.Dir, name)
+	if err != nil {
+		return "", err
+	}
+	_, err = file.WriteString(text)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return "", err
+	}
+	return path, os.Rename(file.Name(), path)
 }
 
 // Kubectl runs kubectl as the administrator with that standard input, and returns what it printed on both outputs.
