@@ -97,7 +97,7 @@ func missing(ctx context.Context, d *discovery.DiscoveryClient) string {
 			found = found || r.Kind == kind.Kind
 		}
 		if !found {
-			return "the CustomResourceDefinition of " + kind.Kind + " is missing: " + applyDefinitions
+			return noDefinition(kind.Kind)
 		}
 	}
 	return ""

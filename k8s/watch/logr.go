@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 
 	"github.com/go-logr/zapr"
 	"go.uber.org/zap"
@@ -25,11 +26,24 @@ type quiet struct {
 	ctx context.Context //nolint:containedctx // it is what ends, and not a request's
 }
 
+// Write implements zapcore.Core. That something was given up is said by whoever gave it up.
+func (q quiet) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	for _, f := range fields {
+		if err, ok := f.Interface.(error); ok && errors.Is(err, context.Canceled) {
+			return nil
+		}
+	}
+	return q.Core.Write(e, fields)
+}
+
 func (q quiet) With(fields []zapcore.Field) zapcore.Core { return quiet{q.Core.With(fields), q.ctx} }
 
 func (q quiet) Check(e zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	if q.ctx.Err() != nil {
 		return to
 	}
-	return q.Core.Check(e, to)
+	if !q.Enabled(e.Level) {
+		return to
+	}
+	return to.AddCore(e, q)
 }

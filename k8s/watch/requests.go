@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -151,7 +152,7 @@ func (o observed) RoundTrip(r *http.Request) (*http.Response, error) {
 func refusal(kind request, r *http.Response) string {
 	switch {
 	case r.StatusCode == http.StatusNotFound && kind.manifests():
-		return "the CustomResourceDefinition of " + kind.resource + " is missing: " + applyDefinitions
+		return noDefinition(kind.resource)
 	case r.StatusCode == http.StatusForbidden:
 		// What RBAC refuses is a right that lacks; all else (a namespace that ends, a quota, a webhook) says so itself.
 		if text := message(r); text != "" && !strings.Contains(text, " cannot ") {
@@ -164,6 +165,16 @@ func refusal(kind request, r *http.Response) string {
 		return fmt.Sprintf("the API server answers %d when asked to %s", r.StatusCode, kind)
 	}
 	return ""
+}
+
+// noDefinition says that the definition of a resource is missing.
+func noDefinition(resource string) string {
+	for _, kind := range clusterKinds {
+		if plural, _ := meta.UnsafeGuessKindToResource(kind); plural.Resource == resource {
+			resource = kind.Kind
+		}
+	}
+	return "the CustomResourceDefinition of " + resource + " is missing: " + applyDefinitions
 }
 
 // message is that of the metav1.Status which the answer has. Whoever reads the answer after that finds it whole.
@@ -213,10 +224,11 @@ func (q *requests) note(kind request, problem string) {
 		case problem == "":
 		default:
 			q.wrong[kind] = problem
-			if problem != was {
+			gone := problem == noDefinition(kind.resource) // which the watcher says
+			if problem != was && !gone {
 				q.log.Warn("the API server refuses; what is in force stays", zap.String("problem", problem))
 			}
-			if kind.manifests() && strings.Contains(problem, applyDefinitions) {
+			if gone {
 				select {
 				case q.missing <- struct{}{}:
 				default:
