@@ -13,6 +13,7 @@ import (
 // compiled is a policy as it was compiled, before it was joined with others: no request sees this one.
 type compiled struct {
 	fingerprint [sha256.Size]byte
+	token       *Token
 	policy      *Policy
 	warnings    Problems
 	problems    Problems // of one that did not compile
@@ -37,16 +38,7 @@ func (s *Snapshot) Recompiled() int { return s.recompiled }
 
 // reuse returns a policy of its own for s, from what is kept or compiled anew.
 func (s *Snapshot) reuse(prev *Snapshot, c *compiler, source Source, presets map[string]Preset) (*Policy, Problems, Problems) {
-	h := sha256.New()
-	fingerprint(h, reflect.ValueOf(source))
-	k := &compiled{fingerprint: [sha256.Size]byte(h.Sum(nil))}
-	if prev != nil {
-		for _, old := range []*compiled{prev.kept[source.Name], prev.failed[source.Name]} {
-			if old != nil && old.fingerprint == k.fingerprint {
-				k = old
-			}
-		}
-	}
+	k := prev.find(source)
 	if k.policy == nil {
 		s.recompiled++
 		k.policy, k.problems, k.warnings = c.compilePolicy(source, presets)
@@ -59,6 +51,32 @@ func (s *Snapshot) reuse(prev *Snapshot, c *compiler, source Source, presets map
 	p := *k.policy
 	p.remove = maps.Clone(p.remove) // others add to it
 	return &p, nil, k.warnings
+}
+
+// find returns the policy if s has it just so, and else one that has yet to be compiled.
+func (s *Snapshot) find(source Source) *compiled {
+	var known []*compiled
+	if s != nil {
+		known = []*compiled{s.kept[source.Name], s.failed[source.Name]}
+	}
+	for _, old := range known {
+		if old != nil && old.token != nil && old.token == source.Token {
+			return old
+		}
+	}
+	h := sha256.New()
+	token := source.Token
+	source.Token = nil
+	fingerprint(h, reflect.ValueOf(source))
+	k := &compiled{fingerprint: [sha256.Size]byte(h.Sum(nil)), token: token}
+	for _, old := range known {
+		if old != nil && old.fingerprint == k.fingerprint {
+			again := *old
+			again.token = token
+			return &again
+		}
+	}
+	return k
 }
 
 // inherit takes over what prev knows and s does not, of the policies of the set: in the place of one that did not compile

@@ -29,7 +29,13 @@ type Source struct {
 	IdentityHeaders      []HeaderSource
 	Assertion            *AssertionSource // nil: none
 	Warnings             Problems         // of whoever made it, shown with those of the policy
+	// Token says, without a look at all the rest, that a Source is the same as another one: that has the same Token. nil says
+	// nothing.
+	Token *Token
 }
+
+// Token is the identity of a Source. Only its address counts.
+type Token struct{ _ byte }
 
 // Document is a JSON text that anybody may read at one path of the policy's hosts.
 type Document struct {

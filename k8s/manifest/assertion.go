@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/usher-authz/usher/extauthz/assertion"
-	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -65,7 +64,7 @@ func (c *compiler) assertion(o *Object) *policy.AssertionSource {
 // for its own.
 func (c *compiler) assertionIssuer(o *Object) {
 	for _, name := range o.AuthPolicy.Spec.Providers {
-		p := c.byName[key{v1alpha1.KindIdentityProvider, o.Namespace, name}]
+		p := c.named(o, name)
 		if p != nil && p.IdentityProvider.Spec.Issuer != "" && p.IdentityProvider.Spec.Issuer == o.AuthPolicy.Spec.Assertion.Issuer {
 			c.add(o.at("spec", "assertion", "issuer"), fmt.Sprintf("found the issuer of provider %q", name), "a name of this gate", "an assertion is not a token of the provider")
 		}

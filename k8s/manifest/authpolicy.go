@@ -184,7 +184,7 @@ func (c *compiler) named(o *Object, name string) *Object {
 	if other, rest, ok := strings.Cut(name, "/"); ok {
 		namespace, short = other, rest
 	}
-	p := c.byName[key{v1alpha1.KindIdentityProvider, namespace, short}]
+	p := c.lookUp(key{v1alpha1.KindIdentityProvider, namespace, short})
 	if p == nil || namespace == o.Namespace {
 		return p
 	}

@@ -26,14 +26,14 @@ func (prev *Compiled) Next(objects []Object, presets map[string]policy.Preset) (
 }
 
 func (prev *Compiled) next(c *compiler, given []Object) (*Compiled, policy.Problems) {
-	objects, problems := fillPresets(given)
+	objects, problems := fillPresets(given, prev.filled(), c.memos.filled)
 	c.index(objects)
 	presets := c.presets
 	c.problems = append(c.problems, problems...)
 	out := &Compiled{Providers: map[string]token.Config{}, Backends: map[string]lookup.Config{}, Objects: given}
 	for i := range objects {
 		if o := &objects[i]; o.IdentityProvider != nil && c.byName[c.key(o)] == o {
-			out.Providers[c.name(o)] = c.tried(o, prev)
+			out.Providers[c.name(o)] = c.providerSince(prev, o)
 		}
 	}
 	var set policy.Set
@@ -46,7 +46,7 @@ func (prev *Compiled) next(c *compiler, given []Object) (*Compiled, policy.Probl
 			set.Policies = append(set.Policies, c.unavailable(o))
 			continue
 		}
-		if source, ok := c.policy(o); ok {
+		if source, ok := c.policySince(prev, o); ok {
 			set.Policies = append(set.Policies, source)
 		}
 		if o.AuthPolicy.Spec.Backend != nil {
@@ -63,7 +63,8 @@ func (prev *Compiled) next(c *compiler, given []Object) (*Compiled, policy.Probl
 		before = prev.Snapshot
 	}
 	snapshot, attempt, err := before.Attempt(set, presets)
-	c.attempt = &Compiled{Snapshot: attempt, Providers: out.Providers, Backends: c.backends}
+	c.attempt = &Compiled{Snapshot: attempt, Providers: out.Providers, Backends: c.backends, memos: c.memos}
+	out.memos = c.memos
 	c.join(err, c.place(objects))
 	if c.broken || len(c.problems) > 0 {
 		return nil, c.problems.Sort()
@@ -89,7 +90,10 @@ type compiler struct {
 	tryProvider func(token.Config) error
 	tryBackend  func(lookup.Config) error
 	backends    map[string]lookup.Config // that were tried, and are good
-	attempt     *Compiled                // what was learned, whether it is good or not: for the next one
+	listed      map[key][]string         // for names
+	memos       memos
+	asked       map[key]any // what is looked up meanwhile, if that is noted
+	attempt     *Compiled   // what was learned, whether it is good or not: for the next one
 }
 
 // claimant is the first policy that names a host.
@@ -101,7 +105,7 @@ type claimant struct {
 type key struct{ kind, namespace, name string }
 
 func newCompiler(presets map[string]policy.Preset) *compiler {
-	return &compiler{presets: presets, byName: map[key]*Object{}, hosts: map[string]claimant{}, conflicts: map[string]bool{}, published: map[string]publishedKey{}, backends: map[string]lookup.Config{}}
+	return &compiler{presets: presets, byName: map[key]*Object{}, hosts: map[string]claimant{}, conflicts: map[string]bool{}, published: map[string]publishedKey{}, backends: map[string]lookup.Config{}, listed: map[key][]string{}, memos: newMemos()}
 }
 
 // index finds the objects by their names.
@@ -143,13 +147,18 @@ func (c *compiler) name(o *Object) string {
 
 // names are the names of a kind in one namespace, sorted.
 func (c *compiler) names(kind, namespace string) []string {
+	of := key{kind, namespace, ""}
+	if out, known := c.listed[of]; known {
+		return out
+	}
 	found := map[string]bool{}
 	for k := range c.byName {
 		if k.kind == kind && k.namespace == namespace {
 			found[k.name] = true
 		}
 	}
-	return sorted(found)
+	c.listed[of] = sorted(found)
+	return c.listed[of]
 }
 
 func (c *compiler) add(pos policy.Position, found, want, hint string) {

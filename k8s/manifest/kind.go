@@ -68,6 +68,7 @@ func newObject(t policy.Tree) (Object, policy.Problems) {
 	// The head is decoded with the rest; a head of another kind was reported above, and Sort drops the repeat.
 	d.decode(t, reflect.ValueOf(into))
 	o.Name, o.Namespace = o.text("metadata", "name").Text, o.text("metadata", "namespace").Text
+	o.refs = o.secretRefs()
 	d.checkNames(&o)
 	return o, d.problems
 }

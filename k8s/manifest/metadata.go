@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/usher-authz/usher/extauthz/token"
-	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -62,7 +61,7 @@ func (c *compiler) protectedResource(o *Object) (address string, document *polic
 		Name: in.Name, Documentation: in.Documentation, ProofAlgorithms: token.ProofAlgorithms(),
 	}
 	for _, name := range spec.Providers {
-		if p := c.byName[key{v1alpha1.KindIdentityProvider, o.Namespace, name}]; p != nil {
+		if p := c.named(o, name); p != nil {
 			out.AuthorizationServers = append(out.AuthorizationServers, issuers(&p.IdentityProvider.Spec)...)
 		}
 	}

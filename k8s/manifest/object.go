@@ -25,6 +25,7 @@ type Object struct {
 	Secret           *v1alpha1.Secret
 	ConfigMap        *v1alpha1.ConfigMap
 
+	refs   []string    // see SecretRefs
 	tree   policy.Tree // the document, with the place of everything
 	broken bool        // Parse reported a problem in it
 	// standIn is an AuthPolicy that never compiled: its hosts are answered 503.
@@ -48,6 +49,8 @@ type Compiled struct {
 	Tests []policytest.Suite
 	// Objects are the documents, in the order in which they were given.
 	Objects []Object
+
+	memos memos // for Next
 }
 
 // Policies returns the AuthPolicies, in the order in which they were given.

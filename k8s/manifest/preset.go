@@ -32,8 +32,8 @@ var providerPresets = sync.OnceValue(func() policy.Tree {
 })
 
 // fillPresets returns the objects with what their presets say about fields that the manifest leaves out. A field filled in
-// has the place of `preset`. The objects given stay as they are.
-func fillPresets(objects []Object) ([]Object, policy.Problems) {
+// has the place of `preset`. The objects given stay as they are. What was filled before is taken over, and what is filled noted.
+func fillPresets(objects []Object, before, note map[*v1alpha1.IdentityProvider]Object) ([]Object, policy.Problems) {
 	out := slices.Clone(objects)
 	var problems policy.Problems
 	for i := range out {
@@ -44,7 +44,16 @@ func fillPresets(objects []Object) ([]Object, policy.Problems) {
 			}
 			continue
 		}
-		problems = append(problems, fillPreset(o)...)
+		given := o.IdentityProvider
+		if known, ok := before[given]; ok {
+			o.tree, o.IdentityProvider = known.tree, known.IdentityProvider
+			note[given] = known
+			continue
+		}
+		ps := fillPreset(o)
+		if problems = append(problems, ps...); len(ps) == 0 {
+			note[given] = *o
+		}
 	}
 	return out, problems
 }

@@ -106,7 +106,7 @@ func (c *compiler) secret(o *Object, ref v1alpha1.SecretKeyRef, defaultKey strin
 	if ref.Key == "" {
 		ref.Key = defaultKey
 	}
-	s := c.byName[key{v1alpha1.KindSecret, o.Namespace, ref.Name}]
+	s := c.lookUp(key{v1alpha1.KindSecret, o.Namespace, ref.Name})
 	if own := o.secrets[ref.Name]; own != nil {
 		s = &Object{Secret: own}
 	}

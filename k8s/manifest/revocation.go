@@ -40,7 +40,7 @@ func (c *compiler) revocation(o *Object) *token.Revocation {
 func (c *compiler) revocationMayLag(o *Object) bool {
 	spec := &o.AuthPolicy.Spec
 	if !o.broken && !c.unread && !slices.ContainsFunc(spec.Providers, func(name string) bool {
-		p := c.byName[key{v1alpha1.KindIdentityProvider, o.Namespace, name}]
+		p := c.named(o, name)
 		return p == nil || p.IdentityProvider.Spec.Revocation != nil
 	}) {
 		c.add(o.at("spec", "revocation"), "found what to do without a list of revoked tokens, and no provider that has one", "spec.revocation of an IdentityProvider that the policy names", "")

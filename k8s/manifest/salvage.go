@@ -128,6 +128,9 @@ func (k *Keeper) replace(current []Object, bad map[string]policy.Problems, confl
 	return next, changed
 }
 
+// noSecrets are those of an object that refers to none; nobody writes into it.
+var noSecrets = map[string]*v1alpha1.Secret{}
+
 // keep notes what is good now, and forgets what is gone.
 func (k *Keeper) keep(compiled *Compiled, verdicts map[string]Verdict) {
 	secrets := map[string]*v1alpha1.Secret{} // by file
@@ -142,7 +145,10 @@ func (k *Keeper) keep(compiled *Compiled, verdicts map[string]Verdict) {
 			continue
 		}
 		if o.secrets == nil {
-			o.secrets = map[string]*v1alpha1.Secret{}
+			o.secrets = noSecrets
+			if len(o.refs) > 0 {
+				o.secrets = map[string]*v1alpha1.Secret{}
+			}
 			for _, name := range o.SecretRefs() {
 				if s := secrets[SecretFile(o.Namespace, name)]; s != nil {
 					o.secrets[name] = s
@@ -230,7 +236,9 @@ func (c *compiler) unavailable(o *Object) policy.Source {
 
 // SecretRefs returns the Secrets that an object refers to, by name, in its own namespace: where a reference belongs, and not
 // wherever something looks like one.
-func (o *Object) SecretRefs() []string {
+func (o *Object) SecretRefs() []string { return o.refs }
+
+func (o *Object) secretRefs() []string {
 	found := map[string]bool{}
 	var walk func(v reflect.Value)
 	walk = func(v reflect.Value) {
@@ -260,6 +268,9 @@ func (o *Object) SecretRefs() []string {
 		walk(reflect.ValueOf(&o.IdentityProvider.Spec))
 	case o.AuthPolicy != nil:
 		walk(reflect.ValueOf(&o.AuthPolicy.Spec))
+	}
+	if len(found) == 0 {
+		return nil
 	}
 	return sorted(found)
 }
