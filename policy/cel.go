@@ -221,16 +221,18 @@ func answerCompiler() (*compiler, error) { return newCompiler(cel.Variable("body
 type expression struct {
 	program  cel.Program
 	pos      Position
-	reads    reads    // of `value`
+	reads    reads    // of `value`, with its conditions
+	own      reads    // without them
 	text     string   // as the manifest writes it
-	scopes   []string // the constants that it looks for in user.permissions
+	scopes   []string // the constants that it looks for in user.permissions; at most maxScopes, each once
 	scope    string   // it looks for this one there, and does nothing else
 	userOnly bool     // it depends on nothing but `user`
 	// perOperation: it depends on what differs between the operations of one request.
 	perOperation bool
-	counted      bool     // what it costs is counted
-	cost         uint64   // as estimated
-	names        []string // the full names of variables and conditions that it uses
+	counted      bool         // what it costs is counted
+	cost         uint64       // as estimated, without the conditions that it uses
+	names        []string     // the full names of variables and conditions that it uses, each once
+	conditions   conditionSet // that it uses, by way of others too
 }
 
 // result is the type that an expression must give.
@@ -318,11 +320,12 @@ func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Pro
 		return nil, Problems{p}
 	}
 	e := &expression{text: t.Text, userOnly: true, pos: t.Pos}
-	e.reads.visit(parsed.NativeRep().Expr())
+	e.own.visit(parsed.NativeRep().Expr())
 	loops := false
 	native := parsed.NativeRep()
 	e.scope, _ = scopeTest(native.Expr())
 	denied := negated(native.Expr())
+	scopes, names := newUnion(nil), newUnion(nil)
 	ast.PreOrderVisit(native.Expr(), ast.NewExprVisitor(func(x ast.Expr) {
 		switch x.Kind() {
 		case ast.ComprehensionKind:
@@ -334,17 +337,25 @@ func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Pro
 			case "request", "now":
 				e.userOnly = false
 			default:
-				c.inherit(e, name, denied[x.ID()])
+				if c.inherit(e, name, denied[x.ID()], scopes) {
+					names.add([]string{name})
+				}
 			}
 		case ast.CallKind:
 			if !isCheap(x, native) {
 				e.counted = true
 			}
 			if s, ok := scopeTest(x); ok && !denied[x.ID()] {
-				e.scopes = append(e.scopes, s)
+				scopes.add([]string{s})
 			}
 		}
 	}))
+	e.scopes, e.names = scopes.list[:min(len(scopes.list), maxScopes)], names.list
+	e.reads = e.own
+	e.reads.join(c.names.expressions(e.conditions))
+	if n := len(e.reads.names); n > maxNames {
+		return nil, Problems{{Pos: t.Pos, Found: fmt.Sprintf("expression that looks for %d names and texts in a request, with the conditions that it uses", n), Want: fmt.Sprintf("at most %d", maxNames), Hint: "variables hold lists"}}
+	}
 	if ps := c.checkCalls(native, t); len(ps) > 0 {
 		return nil, ps
 	}
@@ -377,21 +388,21 @@ func (t Text) issues(issues *cel.Issues) Problems {
 	return ps
 }
 
-// inherit takes over what follows from the use of a variable or a condition.
-func (c *compiler) inherit(e *expression, name string, denied bool) {
+// inherit takes over what follows from the use of a variable or a condition; false if the name is neither.
+func (c *compiler) inherit(e *expression, name string, denied bool, scopes *union) bool {
 	condition, isCondition := strings.CutPrefix(name, conditionPrefix)
 	if !isCondition && !strings.HasPrefix(name, variablePrefix) {
-		return
+		return false
 	}
-	e.names = append(e.names, name)
 	if k := c.names.conditions[condition]; isCondition && k.value != nil {
 		e.userOnly = e.userOnly && k.value.userOnly
 		e.perOperation = e.perOperation || k.value.perOperation
-		e.reads.join(&k.value.reads)
+		e.conditions.add(k)
 		if !denied {
-			e.scopes = append(e.scopes, k.value.scopes...)
+			scopes.add(k.value.scopes)
 		}
 	}
+	return true
 }
 
 // negated are the ids of what stands below a `!`: who lacks such a scope must not be told to get it.

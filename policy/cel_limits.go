@@ -79,18 +79,15 @@ func (c *compiler) estimate(checked *cel.Ast, e *expression, t Text) *Problem {
 		return &Problem{Pos: t.Pos, Found: "expression whose cost cannot be told: " + oneLine(err.Error())}
 	}
 	e.cost = found.Max
-	seen := map[string]bool{}
-	for _, name := range e.names {
-		condition, ok := strings.CutPrefix(name, conditionPrefix)
-		if k := c.names.conditions[condition]; ok && !seen[name] && k.value != nil {
-			seen[name], e.cost = true, cost.SafeAdd(e.cost, k.value.cost)
-		}
+	total := e.cost
+	for _, k := range c.names.expressions(e.conditions) {
+		total = cost.SafeAdd(total, k.cost) // each is evaluated once, however often it is named
 	}
-	if e.cost <= costLimit {
+	if total <= costLimit {
 		return nil
 	}
-	costs := fmt.Sprintf("up to %d", e.cost)
-	if e.cost > math.MaxUint64/2 {
+	costs := fmt.Sprintf("up to %d", total)
+	if total > math.MaxUint64/2 {
 		costs = "without bound"
 	}
 	return &Problem{

@@ -167,17 +167,20 @@ func (s *scope) next(op *Operation) {
 
 // conditionsIn are the names of the conditions that an expression uses; none where it cannot be parsed.
 func (c *compiler) conditionsIn(t Text) []string {
+	if len(t.Text) > maxExpression {
+		return nil // compile says so
+	}
 	parsed, issues := c.env.Parse(t.Text)
 	if issues.Err() != nil {
 		return nil
 	}
-	var out []string
+	out := newUnion(nil)
 	ast.PreOrderVisit(parsed.NativeRep().Expr(), ast.NewExprVisitor(func(x ast.Expr) {
-		if root, path := pathOf(x); root == "conditions" && len(path) == 1 && !slices.Contains(out, path[0]) {
-			out = append(out, path[0])
+		if root, path := pathOf(x); root == "conditions" && len(path) == 1 {
+			out.add(path)
 		}
 	}))
-	return out
+	return out.list
 }
 
 // checkNames finds names of variables and conditions that there are not, and loop variables that would hide what every

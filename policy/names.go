@@ -19,6 +19,39 @@ type condition struct {
 	index int         // of the memo in a scope
 	value *expression // nil if it does not compile
 	uses  []string    // the conditions that it names
+	depth int         // of those that need each other, this one included
+}
+
+const (
+	// maxConditions bounds the conditions of a policy, and maxChain how many need each other in a row.
+	maxConditions, maxChain = 256, 32
+	// maxNames bounds the names and texts that an expression looks for in a request, and so does a route with its rule.
+	maxNames = 4096
+	// maxScopes bounds the scopes that a client is told it lacks: past that no header could say them.
+	maxScopes = 64
+)
+
+// conditionSet is a set of conditions, by index.
+type conditionSet [maxConditions / 64]uint64
+
+func (s *conditionSet) add(k *condition) {
+	s[k.index/64] |= 1 << (k.index % 64)
+	for i, more := range k.value.conditions {
+		s[i] |= more
+	}
+}
+
+// expressions are those of a set's conditions.
+func (n *vocabulary) expressions(set conditionSet) (out []*expression) {
+	if set == (conditionSet{}) {
+		return nil
+	}
+	for _, k := range n.list {
+		if set[k.index/64]&(1<<(k.index%64)) != 0 {
+			out = append(out, k.value)
+		}
+	}
+	return out
 }
 
 // vocabulary is the variables and conditions of one policy. Once compiled it does not change, and is safe for concurrent use.
@@ -76,6 +109,10 @@ func (c *compiler) forPolicy(source Source) (*compiler, Problems) {
 		}
 		n.variables[m.Name.Text] = m.Value
 	}
+	if many := len(source.Conditions); many > maxConditions {
+		s := source.Conditions[maxConditions]
+		return out, append(problems, Problem{Pos: s.Name.Pos, Found: fmt.Sprintf("%d conditions", many), Want: fmt.Sprintf("at most %d", maxConditions), Hint: "variables hold lists"})
+	}
 	texts := map[string]Text{}
 	for _, s := range source.Conditions {
 		if p := checkName("condition", s.Name); p != nil {
@@ -122,6 +159,17 @@ func (c *compiler) compileConditions(texts map[string]Text) Problems {
 			}
 		}
 		state[k.name], path = done, path[:len(path)-1]
+		for _, name := range k.uses {
+			if next := n.conditions[name]; next != nil {
+				k.depth = max(k.depth, next.depth)
+			}
+		}
+		if k.depth++; k.depth == maxChain+1 { // those that need this one are not compiled either, and not reported once more
+			problems = append(problems, Problem{Pos: texts[k.name].Pos, Found: fmt.Sprintf("condition %q, which needs others %d deep", k.name, k.depth), Want: fmt.Sprintf("at most %d", maxChain), Hint: "write what the first of them say into one expression"})
+		}
+		if k.depth > maxChain {
+			return
+		}
 		e, ps := c.compile(texts[k.name], wantBool, false)
 		k.value, problems = e, append(problems, ps...)
 	}

@@ -11,7 +11,7 @@ import (
 // This file and cel.go are the only ones that know CEL: what an expression reads of a request decides at load whether
 // its body is needed at all.
 
-// reads is what an expression reads of `value`.
+// reads is what an expression reads of `value`, each name once.
 type reads struct {
 	all    bool     // value as a whole, or by a name that is known only at run time
 	fields []string // value.body, value.query, value.path
@@ -20,11 +20,42 @@ type reads struct {
 	names  []string // every name and text of an expression that reads value: whatever it may look for in a body or a query
 }
 
-// join adds what a condition reads.
-func (r *reads) join(o *reads) {
-	r.all = r.all || o.all
-	r.fields, r.params = append(r.fields, o.fields...), append(r.params, o.params...)
-	r.others, r.names = append(r.others, o.others...), append(r.names, o.names...)
+// join adds what the conditions read by themselves, that an expression uses. Each is joined once, however often it is
+// named on the way: conditions that name each other twice would else double what is read with every one of them.
+func (r *reads) join(conditions []*expression) {
+	if len(conditions) == 0 {
+		return
+	}
+	fields, params, others, names := newUnion(r.fields), newUnion(r.params), newUnion(r.others), newUnion(r.names)
+	for _, k := range conditions {
+		r.all = r.all || k.own.all
+		fields.add(k.own.fields)
+		params.add(k.own.params)
+		others.add(k.own.others)
+		names.add(k.own.names)
+	}
+	r.fields, r.params, r.others, r.names = fields.list, params.list, others.list, names.list
+}
+
+// union is a list whose items are there once, in the order in which they came.
+type union struct {
+	list []string
+	has  map[string]bool
+}
+
+func newUnion(list []string) *union {
+	u := &union{has: make(map[string]bool, len(list))}
+	u.add(list)
+	return u
+}
+
+func (u *union) add(list []string) {
+	for _, s := range list {
+		if !u.has[s] {
+			u.has[s] = true
+			u.list = append(u.list, s)
+		}
+	}
 }
 
 func (r *reads) field(name string) bool {
@@ -69,8 +100,11 @@ func (r *reads) visit(root ast.Expr) {
 			}
 		}
 	}))
-	if r.all || len(r.fields) > 0 {
-		r.names = names
+	if !r.all && len(r.fields) == 0 {
+		names = nil
+	}
+	for _, list := range []struct{ of, to *[]string }{{&r.fields, &r.fields}, {&r.params, &r.params}, {&r.others, &r.others}, {&names, &r.names}} {
+		*list.to = newUnion(*list.of).list
 	}
 }
 

@@ -17,6 +17,9 @@ type decoder struct {
 	problems policy.Problems
 }
 
+// maxHints bounds the problems of an object that are looked at for what was meant: more of them are never shown.
+const maxHints = 100
+
 func (d *decoder) add(pos policy.Position, found, want, hint string) {
 	d.problems = append(d.problems, policy.Problem{Pos: pos, Found: found, Want: want, Hint: hint})
 }
@@ -114,7 +117,10 @@ func (d *decoder) object(t policy.Tree, into reflect.Value) {
 		f, ok := fields[m.Name.Text]
 		if !ok {
 			known := sorted(fields)
-			hint := didYouMean(m.Name.Text, known)
+			hint := ""
+			if len(d.problems) < maxHints {
+				hint = didYouMean(m.Name.Text, known)
+			}
 			if hint == "" && len(known) <= 16 {
 				hint = "the fields here are " + strings.Join(known, ", ")
 			}

@@ -144,8 +144,18 @@ func pathOf(path []any) string {
 	return out
 }
 
+// maxPath bounds a path, and maxStep a name in it: each value of a document has a path, of which a long name or many short
+// ones would be a part again and again.
+const maxPath, maxStep = 256, 64
+
 // join adds a name to a path, in quotes where it holds what a path could not be read back from.
 func join(path, name string) string {
+	if len(path) > maxPath {
+		return path
+	}
+	if len(name) > maxStep {
+		name = strings.ToValidUTF8(name[:maxStep], "") + "..."
+	}
 	plain := name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-$/") == ""
 	switch {
 	case !plain:

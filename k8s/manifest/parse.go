@@ -117,14 +117,14 @@ func syntaxProblem(src *source, c chunk, err error, secret bool) policy.Problem 
 	return policy.Problem{Pos: src.position(line, 0, secret), Found: "found what is not YAML: " + text, Hint: hint}
 }
 
-// maxSearch bounds the lines of a text in which firstBroken looks: it reads the text once per line.
-const maxSearch = 500
+// maxSearch bounds the bytes that firstBroken reads in all: it reads a text once for each of its lines.
+const maxSearch = 8 << 20
 
 // firstBroken returns the line, from 1, after the longest part of the text that can be read: the reader itself often
 // names the line where the broken object begins, or the one before. 0 if it cannot tell.
 func firstBroken(text string) int {
 	lines := strings.SplitAfter(text, "\n")
-	if len(lines) > maxSearch {
+	if len(lines)*len(text) > maxSearch {
 		return 0
 	}
 	end := len(text)

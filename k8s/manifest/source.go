@@ -20,7 +20,13 @@ const (
 type source struct {
 	file  string
 	lines []string
+	// marks are the bytes at which each markEvery-th character of a line begins, by line from 0, where those are not one byte
+	// each: an object of a cluster is one line, in which the place of everything is looked for.
+	marks map[int][]int
 }
+
+// markEvery is how many characters are counted at most to find one.
+const markEvery = 64
 
 // chunk is the text of one document, or of several where the marks between them are unusual.
 type chunk struct {
@@ -54,6 +60,7 @@ func read(file string, text []byte) (source, []chunk, *policy.Problem) {
 			first = len(s.lines)
 		}
 		s.lines = append(s.lines, line)
+		s.mark(line)
 		b.WriteString(line + "\n")
 		if p := s.unreadable(line); p != nil {
 			return s, nil, p
@@ -91,6 +98,29 @@ func (s *source) unreadable(line string) *policy.Problem {
 
 func (s *source) top() policy.Position { return policy.Position{File: s.file, Line: 1, Column: 1} }
 
+// mark notes where the characters of the line begin that was read last.
+func (s *source) mark(line string) {
+	ascii := true
+	for i := 0; i < len(line) && ascii; i++ {
+		ascii = line[i] < utf8.RuneSelf
+	}
+	if ascii {
+		return
+	}
+	var marks []int
+	n := 0
+	for i := range line {
+		if n%markEvery == 0 {
+			marks = append(marks, i)
+		}
+		n++
+	}
+	if s.marks == nil {
+		s.marks = map[int][]int{}
+	}
+	s.marks[len(s.lines)-1] = marks
+}
+
 // position returns a place from a line and a column as YAML counts them: from 1, in characters.
 func (s *source) position(line, column int, secret bool) policy.Position {
 	p := policy.Position{File: s.file, Line: line}
@@ -99,7 +129,7 @@ func (s *source) position(line, column int, secret bool) policy.Position {
 	}
 	text := s.lines[line-1]
 	if column > 0 {
-		p.Column = offset(text, column-1) + 1
+		p.Column = s.offset(line-1, column-1) + 1
 	}
 	if !secret && len(text) <= maxExcerpt {
 		p.Source = text
@@ -107,15 +137,25 @@ func (s *source) position(line, column int, secret bool) policy.Position {
 	return p
 }
 
-// offset is the byte at which the n-th character of a line begins.
-func offset(line string, n int) int {
-	for i := range line {
+// offset is the byte at which the n-th character of a line begins. It takes no longer at the end of a line than at its
+// beginning.
+func (s *source) offset(line, n int) int {
+	text, marks := s.lines[line], s.marks[line]
+	if marks == nil { // each character is a byte
+		return min(n, len(text))
+	}
+	if n/markEvery >= len(marks) {
+		return len(text)
+	}
+	from := marks[n/markEvery]
+	n %= markEvery
+	for i := range text[from:] {
 		if n == 0 {
-			return i
+			return from + i
 		}
 		n--
 	}
-	return len(line)
+	return len(text)
 }
 
 // secretive reports whether a document may hold a secret, so that nothing of it may be shown: a Secret in whatever

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -92,6 +91,7 @@ func (b *builder) tree(n *yaml.Node, path string, depth int) policy.Tree {
 
 // members converts the members of an object; names are strings, each there once.
 func (b *builder) members(n *yaml.Node, t *policy.Tree, path string, depth int) {
+	first := make(map[string]policy.Position, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		name := policy.Text{Text: key.Value, Pos: b.position(key, join(path, key.Value))}
@@ -107,10 +107,11 @@ func (b *builder) members(n *yaml.Node, t *policy.Tree, path string, depth int) 
 			b.add(name.Pos, fmt.Sprintf("found a name that not every reader of YAML takes for a string: %s", key.Value), "a name", "put it in quotes")
 			continue
 		}
-		if j := slices.IndexFunc(t.Members, func(m policy.Member) bool { return m.Name.Text == key.Value }); j >= 0 {
-			b.add(name.Pos, fmt.Sprintf("found %q twice", key.Value), "each name once", "the first one is at "+t.Members[j].Name.Pos.String())
+		if at, twice := first[key.Value]; twice {
+			b.add(name.Pos, fmt.Sprintf("found %q twice", key.Value), "each name once", "the first one is at "+at.String())
 			continue
 		}
+		first[key.Value] = name.Pos
 		t.Members = append(t.Members, policy.Member{Name: name, Value: b.tree(value, name.Pos.Path, depth+1)})
 	}
 }
