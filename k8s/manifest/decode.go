@@ -14,7 +14,8 @@ import (
 // decoder fills the manifests' types from trees, strictly: a field that the type does not have, a value of another kind
 // and a null are problems. It uses reflection, which is fine as it runs at load only.
 type decoder struct {
-	problems policy.Problems
+	problems   policy.Problems
+	references []policy.Text // names of Secrets and ConfigMaps, in the order of the document
 }
 
 // maxHints bounds the problems of an object that are looked at for what was meant: more of them are never shown.
@@ -128,6 +129,9 @@ func (d *decoder) object(t policy.Tree, into reflect.Value) {
 			continue
 		}
 		d.decode(m.Value, f)
+		if name, ok := m.Value.Scalar.(string); ok && m.Name.Text == "name" && isReference(into.Type()) {
+			d.references = append(d.references, policy.Text{Text: name, Pos: m.Value.Pos})
+		}
 	}
 }
 

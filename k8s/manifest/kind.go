@@ -65,11 +65,14 @@ func newObject(t policy.Tree) (Object, policy.Problems) {
 		o.ConfigMap = &v1alpha1.ConfigMap{}
 		into = o.ConfigMap
 	}
+	t = d.bounds(t, o.Kind)
+	o.tree = t
 	// The head is decoded with the rest; a head of another kind was reported above, and Sort drops the repeat.
 	d.decode(t, reflect.ValueOf(into))
 	o.Name, o.Namespace = o.text("metadata", "name").Text, o.text("metadata", "namespace").Text
 	o.refs = o.secretRefs()
 	d.checkNames(&o)
+	d.checkReferences()
 	return o, d.problems
 }
 
