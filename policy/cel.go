@@ -301,6 +301,9 @@ func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Pro
 	if len(t.Text) > maxExpression {
 		return nil, Problems{{Pos: t.Pos, Found: fmt.Sprintf("expression of %d bytes", len(t.Text)), Want: fmt.Sprintf("at most %d", maxExpression), Hint: "variables hold lists, conditions hold parts of an expression"}}
 	}
+	if p, ok := c.names.spend(t); !ok {
+		return nil, p
+	}
 	parsed, issues := c.env.Parse(t.Text)
 	if issues.Err() != nil {
 		return nil, t.issues(issues)

@@ -4,16 +4,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // decideOn decides one operation of that value by an expression, as allow.
-func decideOn(t testing.TB, expression string, value map[string]any) (Decision, time.Duration) {
+func decideOn(t testing.TB, expression string, value map[string]any) Decision {
 	t.Helper()
 	p := compileOne(t, Source{Rules: []RuleSource{{On: Text{Text: "x:y"}, Allow: &Text{Text: expression}}}})
-	start := time.Now()
-	d := p.Decide(Facts{Identity: &Identity{Name: "eve", Permissions: []string{"a"}, Claims: map[string]any{}}, Request: &Request{}}, []Operation{{Resource: "x", Action: "y", Value: map[string]any{"body": value}}})
-	return d, time.Since(start)
+	return p.Decide(Facts{Identity: &Identity{Name: "eve", Permissions: []string{"a"}, Claims: map[string]any{}}, Request: &Request{}}, []Operation{{Resource: "x", Action: "y", Value: map[string]any{"body": value}}})
 }
 
 // compileOne compiles one policy with a route for x:y.
@@ -28,10 +25,7 @@ func compileOne(t testing.TB, source Source) *Policy {
 	return s.Match("any", "")
 }
 
-// most is how long any expression may take: more than the machine of a test needs, and far less than what is refused
-// would take.
-const most = 5 * time.Second
-
+// TestLarge_values_end_in_a_refusal_and_never_in_a_hang: without limits, each of these takes minutes at least, or all memory.
 func TestLarge_values_end_in_a_refusal_and_never_in_a_hang(t *testing.T) {
 	list := make([]any, 60_000)
 	for i := range list {
@@ -61,12 +55,9 @@ func TestLarge_values_end_in_a_refusal_and_never_in_a_hang(t *testing.T) {
 		"a_long_text_added_to_itself_again_and_again": {"value.body.long" + strings.Repeat(" + value.body.long", 100) + " == 'b'", "cost limit exceeded"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, took := decideOn(t, c.expression, map[string]any{"list": list, "numbers": numbers, "long": long})
+			d := decideOn(t, c.expression, map[string]any{"list": list, "numbers": numbers, "long": long})
 			if d.Outcome != Forbidden || !strings.HasSuffix(d.Reason, "allow: "+c.reason) {
 				t.Errorf("%v: %s", d.Outcome, d.Reason)
-			}
-			if took > most {
-				t.Errorf("took %s", took)
 			}
 		})
 	}
@@ -88,7 +79,7 @@ func TestThe_limits_leave_room_for_what_policies_do(t *testing.T) {
 		"['b', 'a'].join() == 'ba' && [].join(',') == '' && ''.replace('a', 'b') == ''",
 		"sets.contains(['a', 'b'], ['a']) && sets.equivalent(['a', 'b'], ['b', 'a', 'a']) && !sets.equivalent(['a'], ['b']) && sets.contains([], [])",
 	} {
-		if d, _ := decideOn(t, expression, map[string]any{"list": list}); d.Outcome != Allow {
+		if d := decideOn(t, expression, map[string]any{"list": list}); d.Outcome != Allow {
 			t.Errorf("%s: %s", expression, d.Reason)
 		}
 	}
@@ -108,12 +99,8 @@ func TestThe_operations_of_one_request_share_a_limit(t *testing.T) {
 	if d := p.Decide(facts, ops[:4]); d.Outcome != Allow {
 		t.Errorf("four operations: %s", d.Reason)
 	}
-	start := time.Now()
 	if d := p.Decide(facts, ops); d.Outcome != Forbidden || !strings.HasSuffix(d.Reason, "cost limit exceeded") {
 		t.Errorf("%d operations: %v: %s", len(ops), d.Outcome, d.Reason)
-	}
-	if took := time.Since(start); took > most {
-		t.Errorf("took %s", took)
 	}
 }
 

@@ -19,10 +19,9 @@ type endpoint struct {
 	stamped    []string // names in an object at stampAt that the rule's stamp or filter are about
 	readsPath  bool     // value.path
 	readsQuery bool
-	readsBody  bool // value.body
-	stamps     bool // the body at stampAt
-	bodyNames  guardNames
-	queryNames []string
+	readsBody  bool     // value.body
+	stamps     bool     // the body at stampAt
+	asked      []*asked // by the route itself, and by its rule
 }
 
 // hasBody are the methods whose requests carry a body (RFC 9110, section 9.3).
@@ -83,27 +82,29 @@ func (e *endpoint) link(r *rule) (problems, warnings Problems) {
 			read = append(read, p.value.expression)
 		}
 	}
-	own := len(read)
-	if r != nil {
-		if r.ref.On == e.source.On.Text {
-			own = len(read) + len(r.expressions())
+	var names []string
+	for _, x := range read {
+		if x != nil { // else it did not compile
+			problems = append(problems, e.checkReads(x, true)...)
+			e.readsPath = e.readsPath || x.reads.field("path")
+			e.readsBody, e.readsQuery = e.readsBody || x.reads.field("body"), e.readsQuery || x.reads.field("query")
+			names = append(names, x.reads.names...)
 		}
-		read = append(read, r.expressions()...)
-		e.stamped = r.metadataNames()
+	}
+	e.asked = []*asked{newAsked(names)}
+	if r != nil {
+		reads := r.summary()
+		own := r.ref.On == e.source.On.Text
+		for i := 0; i < len(reads.expressions) && len(problems) < maxReadProblems && (own || !reads.checked); i++ {
+			problems = append(problems, e.checkReads(reads.expressions[i], own)...)
+		}
+		reads.checked = true
+		e.readsPath = e.readsPath || reads.path
+		e.readsBody, e.readsQuery = e.readsBody || reads.body, e.readsQuery || reads.query
+		e.asked = append(e.asked, reads.asked)
+		e.stamped = reads.metadata
 		e.stamps = e.stampAt != nil && len(e.stamped) > 0
 	}
-	var names []string
-	for i, x := range read {
-		if x == nil {
-			continue // it did not compile
-		}
-		problems = append(problems, e.checkReads(x, i < own)...)
-		e.readsPath = e.readsPath || x.reads.field("path")
-		e.readsBody = e.readsBody || x.reads.field("body")
-		e.readsQuery = e.readsQuery || x.reads.field("query")
-		names = append(names, x.reads.names...)
-	}
-	e.bodyNames, e.queryNames = newGuardNames(names), names
 	e.route.needsBody = e.readsBody || e.stamps || e.narrow != nil
 	if r == nil {
 		return problems, nil
@@ -175,14 +176,14 @@ func (e *endpoint) operations(in Input) ([]Operation, error) {
 		}
 	}
 	if e.readsQuery {
-		query, err := queryValue(pairs, e.queryNames)
+		query, err := queryValue(pairs, e.asked)
 		if err != nil {
 			return nil, err
 		}
 		add("query", query)
 	}
 	if e.readsBody && in.Body != nil {
-		if err := e.bodyNames.check(in.Body); err != nil {
+		if err := checkSpelling(e.asked, in.Body); err != nil {
 			return nil, err
 		}
 		add("body", in.Body)
@@ -262,6 +263,42 @@ func (e *endpoint) created(op Operation, body Value) ([]Operation, error) {
 		ops[i].Stamps, ops[i].Metadata, ops[i].BodyMetadata = true, spot.at, spot.metadata
 	}
 	return ops, nil
+}
+
+// maxReadProblems bounds what is said of one route's expressions.
+const maxReadProblems = 20
+
+// ruleReads is what a rule's expressions read. Its routes share it.
+type ruleReads struct {
+	expressions []*expression
+	path        bool
+	body, query bool
+	names       []string // each once, at most maxNames and one more
+	asked       *asked
+	metadata    []string
+	checked     bool // said what none of its routes has
+}
+
+// summary is what the rule reads, worked out once.
+func (r *rule) summary() *ruleReads {
+	if r.reads != nil {
+		return r.reads
+	}
+	r.reads = &ruleReads{metadata: r.metadataNames()}
+	names := newUnion(nil)
+	for _, x := range r.expressions() {
+		if x == nil {
+			continue
+		}
+		r.reads.expressions = append(r.reads.expressions, x)
+		r.reads.path = r.reads.path || x.reads.field("path")
+		r.reads.body, r.reads.query = r.reads.body || x.reads.field("body"), r.reads.query || x.reads.field("query")
+		if len(names.list) <= maxNames {
+			names.add(x.reads.names)
+		}
+	}
+	r.reads.names, r.reads.asked = names.list, newAsked(names.list)
+	return r.reads
 }
 
 // expressions are what the rule evaluates for an operation.

@@ -22,15 +22,6 @@ type condition struct {
 	depth int         // of those that need each other, this one included
 }
 
-const (
-	// maxConditions bounds the conditions of a policy, and maxChain how many need each other in a row.
-	maxConditions, maxChain = 256, 32
-	// maxNames bounds the names and texts that an expression looks for in a request, and so does a route with its rule.
-	maxNames = 4096
-	// maxScopes bounds the scopes that a client is told it lacks: past that no header could say them.
-	maxScopes = 64
-)
-
 // conditionSet is a set of conditions, by index.
 type conditionSet [maxConditions / 64]uint64
 
@@ -61,6 +52,7 @@ type vocabulary struct {
 	list       []*condition    // by index
 	values     constants       // by full name: what is no literal in an expression
 	used       map[string]bool // full names, at load only
+	spent      struct{ expressions, bytes int }
 }
 
 // celWords are the words that CEL keeps to itself, so that they cannot stand after a dot (CEL specification, "Syntax").
@@ -108,10 +100,6 @@ func (c *compiler) forPolicy(source Source) (*compiler, Problems) {
 			problems = append(problems, Problem{Pos: m.Value.Pos, Found: fmt.Sprintf("variable %q without a value", m.Name.Text), Want: "a text, a number, true, false, a list or an object"})
 		}
 		n.variables[m.Name.Text] = m.Value
-	}
-	if many := len(source.Conditions); many > maxConditions {
-		s := source.Conditions[maxConditions]
-		return out, append(problems, Problem{Pos: s.Name.Pos, Found: fmt.Sprintf("%d conditions", many), Want: fmt.Sprintf("at most %d", maxConditions), Hint: "variables hold lists"})
 	}
 	texts := map[string]Text{}
 	for _, s := range source.Conditions {
@@ -216,18 +204,17 @@ func (n *vocabulary) unused(source Source) Problems {
 // lookUp checks `variables.NAME` or `conditions.NAME` in an expression.
 func (n *vocabulary) lookUp(kind, name string, pos Position) *Problem {
 	what := strings.TrimSuffix(kind, "s")
-	var known []string
-	ok := false
-	if kind == "variables" {
-		known = names(n.variables)
-		_, ok = n.variables[name]
-	} else {
-		known = names(n.conditions)
+	_, ok := n.variables[name]
+	if kind == "conditions" {
 		_, ok = n.conditions[name]
 	}
 	if ok {
 		n.used[kind+"."+name] = true
 		return nil
+	}
+	known := names(n.variables)
+	if kind == "conditions" {
+		known = names(n.conditions)
 	}
 	p := &Problem{Pos: pos, Found: fmt.Sprintf("unknown %s %q", what, name), Want: oneOf(known), Hint: DidYouMean(name, known)}
 	switch {

@@ -20,6 +20,9 @@ func (c *compiler) compileNarrow(source *NarrowSource) (*narrowing, Problems) {
 	if len(source.Query) == 0 {
 		return nil, Problems{{Pos: source.Pos, Found: "narrow without query", Want: "query parameters and expressions, such as {query: {owner: user.identity}}"}}
 	}
+	if many := len(source.Query); many > maxNarrow {
+		return nil, Problems{{Pos: source.Pos, Found: fmt.Sprintf("narrow with %d query parameters", many), Want: fmt.Sprintf("at most %d", maxNarrow)}}
+	}
 	for _, m := range source.Query {
 		name := m.Name.Text
 		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return isControl(r) || r == '%' || r == '&' || r == ';' }) || len(parameterPath(name)) == 0 {

@@ -152,6 +152,11 @@ func (c *compiler) reader(source *ObjectSource) (*ObjectReader, Problems) {
 	if a := c.answers.readers[key]; a != nil {
 		return a, nil
 	}
+	for _, t := range []Text{metadata, id} {
+		if ps, ok := c.names.spend(t); !ok {
+			return nil, ps
+		}
+	}
 	if c.answers.compiler == nil {
 		var err error
 		if c.answers.compiler, err = answerCompiler(); err != nil {

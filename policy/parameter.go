@@ -95,14 +95,14 @@ func parameterPath(name string) []string {
 
 // queryValue is `value.query`: names and texts. A name that is given twice, also in two spellings, and one that is just
 // another spelling of a name that the policy asks for, are refused: which one counts would be the backend's choice.
-func queryValue(pairs []pair, asked []string) (map[string]any, error) {
+func queryValue(pairs []pair, asked []*asked) (map[string]any, error) {
 	out := make(map[string]any, len(pairs))
 	seen := parameterSet{}
 	for _, p := range pairs {
 		if !seen.add(p.name) {
 			return nil, &Refusal{Outcome: BadRequest, Detail: "A query parameter is given more than once.", Err: errors.New("a parameter stands in the query twice")}
 		}
-		if !slices.Contains(asked, p.name) && slices.ContainsFunc(asked, func(name string) bool { return sameParameter(p.name, name) }) {
+		if misspells(asked, p.name) {
 			return nil, &Refusal{Outcome: BadRequest, Detail: "A query parameter is misspelt.", Err: errors.New("a parameter in another spelling than the policy's")}
 		}
 		out[p.name] = p.value
@@ -119,22 +119,32 @@ const (
 	isPrefix        // the beginning of such a path
 )
 
-// add reports whether the set has no name like this one yet.
+// add puts a name into the set, and reports whether the set had no name like it.
 func (s parameterSet) add(name string) bool {
+	fresh := !s.has(name)
 	name = fold(name)
-	mangled, key := "m"+mangle(name), "p"
-	fresh := s[mangled] == 0
-	s[mangled] = isMangled
-	path := parameterPath(name)
-	fresh = fresh && (len(path) > 0 || s[key] == 0)
-	for i, part := range path {
-		fresh = fresh && s[key]&isWhole == 0
+	s["m"+mangle(name)] = isMangled
+	key := "p"
+	for _, part := range parameterPath(name) {
 		s[key] |= isPrefix
 		key += "\x00" + part
-		if i == len(path)-1 {
-			fresh = fresh && s[key] == 0
-		}
 	}
 	s[key] |= isWhole
 	return fresh
+}
+
+// has reports whether the set has a name like this one.
+func (s parameterSet) has(name string) bool {
+	name = fold(name)
+	if s["m"+mangle(name)] != 0 {
+		return true
+	}
+	key := "p"
+	for _, part := range parameterPath(name) {
+		if s[key]&isWhole != 0 {
+			return true
+		}
+		key += "\x00" + part
+	}
+	return s[key] != 0
 }

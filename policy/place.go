@@ -148,35 +148,3 @@ func alias(name, want string) bool {
 	}
 	return false
 }
-
-// guardNames refuses a body in which a member, at any depth, is another spelling of a name that the policy asks for.
-type guardNames map[string][]string // by their folded form
-
-func newGuardNames(asked []string) guardNames {
-	g := guardNames{}
-	for _, name := range asked {
-		g[fold(name)] = append(g[fold(name)], name)
-	}
-	return g
-}
-
-func (g guardNames) check(v Value) error {
-	switch v := v.(type) {
-	case []any:
-		for _, item := range v {
-			if err := g.check(item); err != nil {
-				return err
-			}
-		}
-	case map[string]any:
-		for name, item := range v {
-			if exact := g[fold(name)]; exact != nil && !slices.Contains(exact, name) {
-				return &Refusal{Outcome: BadRequest, Detail: "The body has a member in another spelling than the API's."}
-			}
-			if err := g.check(item); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}

@@ -19,6 +19,7 @@ type rule struct {
 	unfiltered *expression
 	stamp      []memberSource
 	message    string
+	reads      *ruleReads // at load only; nil: not worked out yet
 }
 
 // rules finds the one rule for an operation: the most specific, as LangGraph's @auth.on does.
@@ -61,8 +62,9 @@ func (c *compiler) compileRules(sources []RuleSource, events map[string]map[stri
 	rs := &rules{exact: map[[2]string]*rule{}, resource: map[string]*rule{}, action: map[string]*rule{}}
 	var problems, warnings Problems
 	seen := map[string]Position{}
+	known := actionsOf(events)
 	for _, source := range sources {
-		resource, action, p := parseOn(source.On, events)
+		resource, action, p := parseOn(source.On, events, known)
 		if p != nil {
 			problems = append(problems, *p)
 		}
@@ -92,7 +94,7 @@ func (c *compiler) compileRules(sources []RuleSource, events map[string]map[stri
 		}
 	}
 	warnings = append(warnings, rs.searches(sources, events)...)
-	warnings = append(warnings, rs.covered(sources, events)...)
+	warnings = append(warnings, rs.covered(sources, events, known)...)
 	return rs, problems, warnings
 }
 
@@ -135,6 +137,9 @@ func (c *compiler) compileRule(source RuleSource) (*rule, Problems) {
 			r.stamp, problems = append(r.stamp, memberSource{m.Name.Text, v}), append(problems, ps...)
 		}
 	}
+	if len(problems) == 0 && len(r.summary().names) > maxNames {
+		problems = append(problems, Problem{Pos: source.Pos, Found: fmt.Sprintf("rule that looks for more than %d names and texts in a request", maxNames), Want: "fewer", Hint: "variables hold lists"})
+	}
 	return r, problems
 }
 
@@ -163,7 +168,7 @@ func checkMessage(t Text) *Problem {
 }
 
 // parseOn reads "*", "resource", "resource:action", "resource:*" or "*:action".
-func parseOn(on Text, events map[string]map[string]Event) (resource, action string, problem *Problem) {
+func parseOn(on Text, events map[string]map[string]Event, known *eventNames) (resource, action string, problem *Problem) {
 	const want = `*, resource, resource:action or *:action`
 	resource, action, found := strings.Cut(on.Text, ":")
 	if !found {
@@ -178,23 +183,47 @@ func parseOn(on Text, events map[string]map[string]Event) (resource, action stri
 			if resource == "runs" {
 				hint = "LangGraph has no resource runs: a run is threads:create_run"
 			}
-			return "", "", &Problem{Pos: on.Pos, Found: fmt.Sprintf("rule can never apply: no route is about resource %q", resource), Want: oneOf(names(events)), Hint: hint}
+			return "", "", &Problem{Pos: on.Pos, Found: fmt.Sprintf("rule can never apply: no route is about resource %q", resource), Want: known.resources, Hint: hint}
 		}
 	}
-	if _, ok := events[resource][action]; action != "*" && !ok {
-		known := map[string]Event{}
-		for r, actions := range events {
-			if resource == "*" || resource == r {
-				for a, e := range actions {
-					known[a] = e
-				}
-			}
+	if action == "*" {
+		return resource, action, nil
+	}
+	actions, ok := known.actions, known.any[action]
+	if resource != "*" {
+		if _, ok = events[resource][action]; !ok {
+			actions = known.of(resource, events[resource])
 		}
-		if _, ok := known[action]; !ok {
-			return "", "", &Problem{Pos: on.Pos, Found: fmt.Sprintf("rule can never apply: no route has action %q of resource %q", action, resource), Want: oneOf(names(known))}
-		}
+	}
+	if !ok {
+		return "", "", &Problem{Pos: on.Pos, Found: fmt.Sprintf("rule can never apply: no route has action %q of resource %q", action, resource), Want: actions}
 	}
 	return resource, action, nil
+}
+
+// eventNames are the names of events, as problems list them.
+type eventNames struct {
+	any                map[string]bool // actions of whatever resource
+	resources, actions string
+	by                 map[string]string // actions of one resource
+}
+
+func actionsOf(events map[string]map[string]Event) *eventNames {
+	n := &eventNames{any: map[string]bool{}, by: map[string]string{}}
+	for _, actions := range events {
+		for action := range actions {
+			n.any[action] = true
+		}
+	}
+	n.resources, n.actions = oneOf(names(events)), oneOf(names(n.any))
+	return n
+}
+
+func (n *eventNames) of(resource string, actions map[string]Event) string {
+	if n.by[resource] == "" {
+		n.by[resource] = oneOf(names(actions))
+	}
+	return n.by[resource]
 }
 
 // checkEvents finds a filter or a stamp that has no effect on any event that the rule names.
@@ -226,7 +255,16 @@ func checkEvents(source RuleSource, r *rule, resource, action string, events map
 // foreign finds a filter's names that no object of an event has: the rule would deny it always. A rule for everything, or
 // for an action of several resources, is not asked.
 func foreign(filter Tree, r *rule, resource, action string, events map[string]map[string]Event) Problems {
-	for _, res := range names(events) {
+	if resource == "*" && action == "*" {
+		return nil
+	}
+	about := map[string]map[string]Event{}
+	for res, actions := range events {
+		if _, has := actions[action]; has || action == "*" {
+			about[res] = actions
+		}
+	}
+	for _, res := range names(about) {
 		if resource != "*" && resource != res {
 			continue
 		}
@@ -235,7 +273,7 @@ func foreign(filter Tree, r *rule, resource, action string, events map[string]ma
 			if action != "*" && action != act {
 				continue
 			}
-			if resource == "*" && (action == "*" || e.Names == nil) {
+			if resource == "*" && e.Names == nil {
 				return nil
 			}
 			for _, name := range r.filter.names() {
@@ -253,7 +291,7 @@ func foreign(filter Tree, r *rule, resource, action string, events map[string]ma
 
 // covered warns of a rule that never applies, as each operation that it is for has a more specific rule. The rule for all is
 // left out: it is there for operations to come.
-func (rs *rules) covered(sources []RuleSource, events map[string]map[string]Event) (warnings Problems) {
+func (rs *rules) covered(sources []RuleSource, events map[string]map[string]Event, known *eventNames) (warnings Problems) {
 	applies := map[string]bool{}
 	for resource, actions := range events {
 		for action := range actions {
@@ -263,7 +301,7 @@ func (rs *rules) covered(sources []RuleSource, events map[string]map[string]Even
 		}
 	}
 	for _, source := range sources {
-		resource, action, p := parseOn(source.On, events)
+		resource, action, p := parseOn(source.On, events, known)
 		if forAll := resource == "*" && action == "*"; p == nil && !forAll && !applies[source.On.Text] {
 			warnings = append(warnings, Problem{
 				Pos: source.On.Pos, Found: fmt.Sprintf("rule %q never applies: each operation that it is for has a more specific rule", source.On.Text),
@@ -326,9 +364,15 @@ func names[V any](m map[string]V) []string {
 	return out
 }
 
+// maxListed is how many alternatives a problem lists: nobody reads more of them, and each problem has its own.
+const maxListed = 50
+
 func oneOf(list []string) string {
 	if len(list) < 2 {
 		return strings.Join(list, "")
+	}
+	if len(list) > maxListed {
+		return fmt.Sprintf("%s or one of %d more", strings.Join(list[:maxListed], ", "), len(list)-maxListed)
 	}
 	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
 }

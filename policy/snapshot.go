@@ -213,6 +213,9 @@ func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Pol
 	if p.Unavailable {
 		return p, nil, nil
 	}
+	if problems := bounds(&source); len(problems) > 0 {
+		return p, problems, nil
+	}
 	if name := source.TokenFrom.Header; name != "" && !p.ForwardToken {
 		p.remove[CanonicalHeader(name)] = true
 	}

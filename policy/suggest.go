@@ -5,11 +5,20 @@ import (
 	"strings"
 )
 
+// maxMeant bounds a name that is looked at for what was meant, in bytes.
+const maxMeant = 128
+
 // DidYouMean is the hint for an unknown name: the known one that was probably meant. It is empty if none is near. Case does
 // not count, and a wrong, a missing, a surplus letter and two swapped ones count one each.
 func DidYouMean(name string, known []string) string {
 	best, limit := "", max(1, len(name)/4)
+	if len(name) > maxMeant || len(known) > 1000 {
+		return "" // names are compared letter by letter
+	}
 	for _, k := range known {
+		if len(k) > 2*maxMeant || len(k)-len(name) > limit || len(name)-len(k) > limit {
+			continue
+		}
 		if d := distance(strings.ToLower(name), strings.ToLower(k)); d <= limit {
 			best, limit = k, d-1
 		}
