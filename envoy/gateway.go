@@ -30,6 +30,13 @@ func EnvoyGateway(policies []v1alpha1.AuthPolicy, o Options) ([]byte, error) {
 	}
 	g := gateway{mesh: m}
 	problems = append(problems, g.checkUsherTLS()...)
+	for i, s := range m.Targets {
+		for _, other := range m.Targets[:i] {
+			if !s.Outside && !other.Outside && s.Name == other.Name && s.Namespace == other.Namespace && (s.TLS || other.TLS) {
+				problems = append(problems, fmt.Errorf("Service %s/%s: two of its ports are backends, one of them with TLS, which is said of a Service as a whole: expected one port, or a Service for each", s.Namespace, s.Name))
+			}
+		}
+	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
@@ -39,7 +46,11 @@ func EnvoyGateway(policies []v1alpha1.AuthPolicy, o Options) ([]byte, error) {
 	}
 	g.Timeout = gatewayDuration(timeout)
 	g.addGrants()
-	return fill("Envoy Gateway's objects", gatewayTemplate, g)
+	text, err := fill("Envoy Gateway's objects", gatewayTemplate, g)
+	if err != nil {
+		return nil, err
+	}
+	return distinct(text)
 }
 
 type gateway struct {

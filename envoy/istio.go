@@ -26,7 +26,11 @@ func Istio(policies []v1alpha1.AuthPolicy, o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return i.fill("objects")
+	text, err := i.fill("objects")
+	if err != nil {
+		return nil, err
+	}
+	return distinct(text)
 }
 
 // IstioMesh returns what Istio's mesh configuration must hold for what [Istio] writes, as values for the Helm chart of istiod.
@@ -151,11 +155,9 @@ func (i *istio) Rules() (rules []rule) {
 	for _, s := range i.Targets {
 		n := slices.IndexFunc(rules, func(r rule) bool { return r.Host == s.IstioHost() })
 		if n < 0 {
-			name := "usher-" + s.Name
-			if s.Outside {
-				name = s.Name
-			} else {
-				name += "-" + s.Namespace
+			name := s.Name
+			if !s.Outside {
+				name = serviceName(s)
 			}
 			n = len(rules)
 			rules = append(rules, rule{Name: name, Host: s.IstioHost()})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -127,20 +126,19 @@ func (m *mesh) addHosts() (problems []error) {
 	for _, b := range m.Backends {
 		s := serviceOf(b.endpoint, b.TLS)
 		if s.Outside {
-			s.Namespace = m.Namespace
-			s.Name = "usher-" + strings.Trim(strings.Map(func(r rune) rune {
-				if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-					return r
-				}
-				return '-'
-			}, s.Host), "-") + "-" + strconv.Itoa(int(s.Port))
+			s.Namespace, s.Name = m.Namespace, backendName(s)
+		}
+		for _, other := range m.Targets {
+			if other.Host == s.Host && other.Port == s.Port && other.TLS != s.TLS {
+				problems = append(problems, fmt.Errorf("backend %q: another policy's is the same host and port with and without TLS: expected one of http and https", b.Name))
+			}
 		}
 		backends[b.Name] = s
 		m.Targets = append(m.Targets, s)
 	}
 	taken := map[string]string{}
 	for _, v := range m.VirtualHosts {
-		h := meshHost{virtualHost: v, Object: "usher-" + strings.ReplaceAll(v.Name, "/", "-"), Backend: backends[v.Cluster]}
+		h := meshHost{virtualHost: v, Object: objectName(v.Name), Backend: backends[v.Cluster]}
 		if !isObjectName(h.Object) {
 			problems = append(problems, fmt.Errorf("policy %q: expected a name of Kubernetes: lower-case letters, digits, - and .", v.Name))
 		}

@@ -1,6 +1,10 @@
 package policy
 
-import "fmt"
+import (
+	"fmt"
+
+	"cel.dev/cel-go/common/ast"
+)
 
 // Bounds of one policy, far beyond what people write: one policy must not hold up those that are compiled beside it, and what a
 // request costs depends on some of them. docs/policies.md names them.
@@ -10,7 +14,12 @@ const (
 	// maxConditions bounds the conditions of a policy, and maxChain how many need each other in a row.
 	maxConditions, maxChain = 256, 32
 	// maxExpressions bounds the expressions of a policy, and maxExpressionBytes what they are together.
-	maxExpressions, maxExpressionBytes = 10_000, 512 << 10
+	maxExpressions, maxExpressionBytes = 5000, 256 << 10
+	// maxNesting bounds how deep lists, objects and loops of an expression stand within each other: CEL's checker takes time in
+	// proportion to the third power, and 250 bytes of brackets took half a second.
+	maxNesting = 8
+	// maxPrograms bounds the patterns of a policy, in instructions of their programs.
+	maxPrograms = 100 * maxProgram
 	// maxNames bounds the names and texts that an expression looks for in a request, and so does a route with its rule.
 	maxNames = 4096
 	// maxNarrow bounds the query parameters that narrow a list.
@@ -47,4 +56,26 @@ func (n *vocabulary) spend(t Text) (Problems, bool) {
 		return Problems{{Pos: t.Pos, Found: fmt.Sprintf("more than %d bytes of expressions in one policy", maxExpressionBytes), Want: "fewer", Hint: "variables hold lists, conditions hold what several expressions say"}}, false
 	}
 	return nil, true
+}
+
+// checkNesting looks at an expression before its types are.
+func checkNesting(parsed *ast.AST, t Text) *Problem {
+	var deepest func(x ast.NavigableExpr, at int) int
+	deepest = func(x ast.NavigableExpr, at int) int {
+		switch x.Kind() {
+		case ast.ListKind, ast.MapKind, ast.ComprehensionKind:
+			at++
+		}
+		most := at
+		for _, child := range x.Children() {
+			if most <= maxNesting {
+				most = max(most, deepest(child, at))
+			}
+		}
+		return most
+	}
+	if deepest(ast.NavigateAST(parsed), 0) <= maxNesting {
+		return nil
+	}
+	return &Problem{Pos: t.Pos, Found: fmt.Sprintf("expression with lists, objects or loops more than %d deep within each other", maxNesting), Want: fmt.Sprintf("at most %d", maxNesting), Hint: "variables hold lists and objects of any shape"}
 }

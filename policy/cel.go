@@ -308,6 +308,9 @@ func (c *compiler) compile(t Text, gives result, dynamic bool) (*expression, Pro
 	if issues.Err() != nil {
 		return nil, t.issues(issues)
 	}
+	if p := checkNesting(parsed.NativeRep(), t); p != nil {
+		return nil, Problems{*p}
+	}
 	if ps := c.checkNames(parsed, t); len(ps) > 0 {
 		return nil, ps
 	}

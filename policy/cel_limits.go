@@ -270,6 +270,10 @@ func (c *compiler) checkPattern(x ast.Expr, native *ast.AST) *Problem {
 		return &Problem{Found: "a pattern that does not compile: " + err.Error(), Want: "RE2 syntax"}
 	case size > maxProgram:
 		return &Problem{Found: fmt.Sprintf("a pattern of %d instructions", size), Want: fmt.Sprintf("at most %d", maxProgram), Hint: "{n,m} repeats what stands before it in the program"}
+	case c.names != nil:
+		if c.names.spent.instructions += size; c.names.spent.instructions > maxPrograms {
+			return &Problem{Found: fmt.Sprintf("a pattern, with which those of the policy have %d instructions", c.names.spent.instructions), Want: fmt.Sprintf("at most %d", maxPrograms), Hint: "{n,m} repeats what stands before it in the program"}
+		}
 	}
 	return nil
 }

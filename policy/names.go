@@ -52,7 +52,7 @@ type vocabulary struct {
 	list       []*condition    // by index
 	values     constants       // by full name: what is no literal in an expression
 	used       map[string]bool // full names, at load only
-	spent      struct{ expressions, bytes int }
+	spent      struct{ expressions, bytes, instructions int }
 }
 
 // celWords are the words that CEL keeps to itself, so that they cannot stand after a dot (CEL specification, "Syntax").
