@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"cel.dev/cel-go/cel"
@@ -172,7 +173,7 @@ type answerReader struct {
 	readers  map[[2]string]*ObjectReader // by their texts
 }
 
-func newCompiler(variables ...cel.EnvOption) (*compiler, error) {
+func newEnv(variables ...cel.EnvOption) (*cel.Env, error) {
 	registry, err := types.NewRegistry()
 	if err != nil {
 		return nil, fmt.Errorf("make the CEL types: %w", err)
@@ -190,32 +191,45 @@ func newCompiler(variables ...cel.EnvOption) (*compiler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the CEL environment: %w", err)
 	}
-	return &compiler{env: env}, nil
+	return env, nil
 }
+
+// Each kind of place has one environment, made once, as that takes longer than to compile an expression. An environment never
+// changes and is safe for concurrent use; that of a policy with names of its own is another one, made from it.
+var (
+	ruleEnv = sync.OnceValues(func() (*cel.Env, error) {
+		return newEnv(
+			cel.Variable("user", cel.ObjectType(userType)),
+			cel.Variable("value", cel.MapType(cel.StringType, cel.DynType)),
+			cel.Variable("resource", cel.StringType),
+			cel.Variable("action", cel.StringType),
+			cel.Variable("request", cel.ObjectType(requestType)),
+			cel.Variable("now", cel.TimestampType),
+		)
+	})
+	claimEnv = sync.OnceValues(func() (*cel.Env, error) {
+		return newEnv(cel.Variable("claims", cel.MapType(cel.StringType, cel.DynType)))
+	})
+	answerEnv = sync.OnceValues(func() (*cel.Env, error) { return newEnv(cel.Variable("body", cel.DynType)) })
+)
 
 // ruleCompiler compiles what rules and identity headers say.
 func ruleCompiler() (*compiler, error) {
-	c, err := newCompiler(
-		cel.Variable("user", cel.ObjectType(userType)),
-		cel.Variable("value", cel.MapType(cel.StringType, cel.DynType)),
-		cel.Variable("resource", cel.StringType),
-		cel.Variable("action", cel.StringType),
-		cel.Variable("request", cel.ObjectType(requestType)),
-		cel.Variable("now", cel.TimestampType),
-	)
-	if err == nil {
-		c.answers = &answerReader{}
-	}
-	return c, err
+	env, err := ruleEnv()
+	return &compiler{env: env, answers: &answerReader{}}, err
 }
 
 // claimCompiler compiles the identity mapping of a provider.
 func claimCompiler() (*compiler, error) {
-	return newCompiler(cel.Variable("claims", cel.MapType(cel.StringType, cel.DynType)))
+	env, err := claimEnv()
+	return &compiler{env: env}, err
 }
 
 // answerCompiler compiles what reads a backend's answer.
-func answerCompiler() (*compiler, error) { return newCompiler(cel.Variable("body", cel.DynType)) }
+func answerCompiler() (*compiler, error) {
+	env, err := answerEnv()
+	return &compiler{env: env}, err
+}
 
 // expression is one compiled CEL expression.
 type expression struct {

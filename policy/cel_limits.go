@@ -104,7 +104,7 @@ func (e estimator) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 	path := n.Path()
 	if len(path) > 0 && e.names != nil {
 		if t, ok := e.names.variables[strings.TrimPrefix(path[0], variablePrefix)]; ok && strings.HasPrefix(path[0], variablePrefix) {
-			return &cost.SizeEstimate{Max: t.size(path[1:])}
+			return &cost.SizeEstimate{Max: e.names.size(t, path)}
 		}
 	}
 	size := &cost.SizeEstimate{Max: assumedItems}
@@ -148,26 +148,6 @@ func itemsOf(x ast.Expr) uint64 {
 			return assumedItems
 		}
 	}
-}
-
-// size is the largest size that a path into the tree can have: of a list or object the number of items, of a text its bytes.
-func (t Tree) size(path []string) uint64 {
-	if len(path) == 0 {
-		text, _ := t.Scalar.(string)
-		return uint64(len(t.Items) + len(t.Members) + len(text))
-	}
-	var most uint64
-	for _, item := range t.Items {
-		most = max(most, item.size(path[1:]))
-	}
-	for _, m := range t.Members {
-		if path[0] == "@keys" {
-			most = max(most, uint64(len(m.Name.Text)))
-		} else if path[0] == "@values" || path[0] == "@items" || path[0] == m.Name.Text {
-			most = max(most, m.Value.size(path[1:]))
-		}
-	}
-	return most
 }
 
 // counter counts what CEL's own count does not know: that `in` does not depend on the length of a variable's set, and what a

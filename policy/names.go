@@ -49,9 +49,11 @@ func (n *vocabulary) expressions(set conditionSet) (out []*expression) {
 type vocabulary struct {
 	variables  map[string]Tree
 	conditions map[string]*condition
-	list       []*condition    // by index
-	values     constants       // by full name: what is no literal in an expression
-	used       map[string]bool // full names, at load only
+	list       []*condition               // by index
+	values     constants                  // by full name: what is no literal in an expression
+	used       map[string]bool            // full names, at load only
+	sizes      map[string]uint64          // of paths into variables, at load only
+	indexes    map[*Member]map[string]int // of objects with many members, by their first one; at load only
 	spent      struct{ expressions, bytes, instructions int }
 }
 
@@ -239,11 +241,78 @@ func (n *vocabulary) member(variable string, path []string) (missing string, obj
 		if !ok || !t.IsObject {
 			return "", Tree{}, false
 		}
-		i := slices.IndexFunc(t.Members, func(m Member) bool { return m.Name.Text == name })
+		i := n.index(t, name)
 		if i < 0 {
 			return name, t, true
 		}
 		t = t.Members[i].Value
 	}
 	return "", Tree{}, false
+}
+
+// index finds a member of an object, whose members are looked through once.
+func (n *vocabulary) index(t Tree, name string) int {
+	const few = 16
+	if len(t.Members) <= few {
+		return slices.IndexFunc(t.Members, func(m Member) bool { return m.Name.Text == name })
+	}
+	first := &t.Members[0]
+	known := n.indexes[first]
+	if known == nil {
+		known = make(map[string]int, len(t.Members))
+		for i, m := range t.Members {
+			known[m.Name.Text] = i
+		}
+		if n.indexes == nil {
+			n.indexes = map[*Member]map[string]int{}
+		}
+		n.indexes[first] = known
+	}
+	if i, ok := known[name]; ok {
+		return i
+	}
+	return -1
+}
+
+// size is the largest size that a path into a variable can have: of a list or object the number of items, of a text its bytes.
+func (n *vocabulary) size(t Tree, path []string) uint64 {
+	key := strings.Join(path, "\x00")
+	if size, known := n.sizes[key]; known {
+		return size
+	}
+	size := n.largest(t, path[1:])
+	if n.sizes == nil {
+		n.sizes = map[string]uint64{}
+	}
+	n.sizes[key] = size
+	return size
+}
+
+func (n *vocabulary) largest(t Tree, path []string) uint64 {
+	if len(path) == 0 {
+		text, _ := t.Scalar.(string)
+		return uint64(len(t.Items) + len(t.Members) + len(text))
+	}
+	var most uint64
+	for _, item := range t.Items {
+		most = max(most, n.largest(item, path[1:]))
+	}
+	if !t.IsObject {
+		return most
+	}
+	switch path[0] {
+	case "@keys":
+		for _, m := range t.Members {
+			most = max(most, uint64(len(m.Name.Text)))
+		}
+	case "@values", "@items":
+		for _, m := range t.Members {
+			most = max(most, n.largest(m.Value, path[1:]))
+		}
+	default:
+		if i := n.index(t, path[0]); i >= 0 {
+			most = max(most, n.largest(t.Members[i].Value, path[1:]))
+		}
+	}
+	return most
 }

@@ -89,8 +89,9 @@ type compiler struct {
 	// What only the users of configurations can tell; nil: nobody is asked.
 	tryProvider func(token.Config) error
 	tryBackend  func(lookup.Config) error
-	backends    map[string]lookup.Config // that were tried, and are good
-	listed      map[key][]string         // for names
+	read        func(inner) (Object, policy.Problems) // the document of a text that has no place of its own
+	backends    map[string]lookup.Config              // that were tried, and are good
+	listed      map[key][]string                      // for names
 	memos       memos
 	asked       map[key]any // what is looked up meanwhile, if that is noted
 	attempt     *Compiled   // what was learned, whether it is good or not: for the next one

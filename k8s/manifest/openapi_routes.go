@@ -106,12 +106,16 @@ func (c *compiler) configMapDocument(o *Object, ref v1alpha1.ConfigMapKeyRef) *O
 
 // innerDocument reads the document for a policy.
 func (c *compiler) innerDocument(o *Object, text inner) *Object {
+	var doc Object
+	var problems policy.Problems
 	if c.apart { // of two policies with one document, only one may be wrong about it
+		text.source, text.first, text.indent = &source{}, 0, 0
+		doc, problems = c.read(text)
 		file, _, _ := strings.Cut(o.Pos.File, "[")
-		text.source = &source{file: file + "[OpenAPI]"}
-		text.first, text.indent = 0, 0
+		doc, problems = inFile(doc, problems, file+"[OpenAPI]")
+	} else {
+		doc, problems = text.document()
 	}
-	doc, problems := text.document()
 	c.problems = append(c.problems, problems...)
 	if doc.Kind == "" {
 		return nil

@@ -34,6 +34,8 @@ type Keeper struct {
 	presets map[string]policy.Preset
 	prev    *Compiled
 	good    map[string]Object // by file, with the Secrets that they had
+
+	documents documents // that policies have
 }
 
 // NewKeeper returns one that knows no last good version of anything.
@@ -49,8 +51,10 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 		verdicts[objects[i].Pos.File] = Verdict{}
 	}
 	current, before := slices.Clone(objects), k.prev
-	for len(current) > 0 {
+	k.documents.next()
+	for round := 1; len(current) > 0; round++ {
 		c := k.compiler()
+		c.read = k.documents.read
 		compiled, problems := before.next(c, current)
 		before = c.attempt
 		if compiled != nil {
@@ -68,7 +72,7 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 				bad[o.Pos.File] = append(policy.Problems{}, bad[o.Pos.File]...) // Parse said why
 			}
 		}
-		next, changed := k.replace(current, bad, c.conflicts, verdicts)
+		next, changed := k.replace(current, bad, c.conflicts, verdicts, round > maxRounds)
 		if !changed {
 			// A problem that no object has: what is in force stays.
 			for file, v := range verdicts {
@@ -91,11 +95,18 @@ func (k *Keeper) compiler() *compiler {
 	c := newCompiler(k.presets)
 	c.qualified, c.apart = true, true
 	c.tryProvider, c.tryBackend = k.Provider, k.Backend
+	c.read = k.documents.look
 	return c
 }
 
-// replace puts something else in the place of each bad object; changed is false if there is none.
-func (k *Keeper) replace(current []Object, bad map[string]policy.Problems, conflicts map[string]bool, verdicts map[string]Verdict) (next []Object, changed bool) {
+// maxRounds bounds how often the last good version of a policy takes the place of one that is bad: its hosts may be those that
+// another one has now, which is bad then, and so on. Past that a bad policy is refused, which ends it: a refusal takes no host
+// that another policy has.
+const maxRounds = 8
+
+// replace puts something else in the place of each bad object, the last good version of a policy unless closed; changed is
+// false if there is none.
+func (k *Keeper) replace(current []Object, bad map[string]policy.Problems, conflicts map[string]bool, verdicts map[string]Verdict, closed bool) (next []Object, changed bool) {
 	for _, o := range current {
 		file := o.Pos.File
 		problems, isBad := bad[file]
@@ -110,7 +121,7 @@ func (k *Keeper) replace(current []Object, bad map[string]policy.Problems, confl
 		}
 		last, known := k.good[file]
 		switch {
-		case known && !v.LastGood && !o.standIn:
+		case known && !v.LastGood && !o.standIn && !(closed && o.AuthPolicy != nil):
 			v.LastGood = true
 			last.secrets = nil
 			next = append(next, last)
@@ -272,5 +283,6 @@ func (o *Object) secretRefs() []string {
 	if len(found) == 0 {
 		return nil
 	}
-	return sorted(found)
+	names := sorted(found)
+	return names[:min(len(names), maxReferences)] // more are a problem of the object
 }
