@@ -123,6 +123,9 @@ func (c *compiler) innerDocument(o *Object, text inner) *Object {
 	return &doc
 }
 
+// maxOperations bounds the operations of a document, as the routes of a policy are.
+const maxOperations = 5000
+
 // openAPIReader makes routes of one document.
 type openAPIReader struct {
 	c     *compiler
@@ -156,6 +159,10 @@ func (r *openAPIReader) routes() []policy.RouteSource {
 			c.add(m.Name.Pos, fmt.Sprintf("found %s among the paths", m.Name.Text), extensionName+" in a path or an operation", "")
 		} else if !strings.HasPrefix(m.Name.Text, "x-") {
 			out = append(out, r.path(m)...)
+		}
+		if len(out) > maxOperations {
+			c.add(m.Name.Pos, fmt.Sprintf("found more than %d operations", maxOperations), fmt.Sprintf("at most %d", maxOperations), "write a document and a policy for some of the hosts")
+			return nil
 		}
 	}
 	if len(out) == 0 && len(c.problems) == before && !doc.broken {
