@@ -71,7 +71,8 @@ func answer(w http.ResponseWriter, status int, v any) {
 
 // readiness is what /readyz shows. Fields are only ever added.
 type readiness struct {
-	// Ready says that every provider of an Enforce policy has had keys, and that the gate is not draining.
+	// Ready says that every provider of an Enforce policy has had keys, or was waited for long enough (--ready-within), and that
+	// the gate is not draining.
 	Ready     bool                    `json:"ready"`
 	Draining  bool                    `json:"draining,omitempty"`
 	Providers map[string]token.Status `json:"providers"`

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/usher-authz/usher/extauthz"
 	"github.com/usher-authz/usher/extauthz/token"
@@ -30,6 +31,9 @@ type gate struct {
 	latency prometheus.Histogram
 
 	connection func() watch.Connection // to the API server; nil: the manifests are files
+	// readyWithin is how long readiness waits for all keys once there are manifests; 0: for as long as it takes. In a cluster,
+	// whose objects are many people's, a provider that cannot be reached must not keep every new replica from serving.
+	readyWithin time.Duration
 
 	recorder *recorder // nil: requests are not recorded
 
@@ -40,6 +44,8 @@ type gate struct {
 	counted  string
 	problems policy.Problems // of the last reading, if it was not put in force
 	failedAt time.Time
+	first    time.Time       // when there were manifests
+	said     map[string]bool // the problems and warnings of the last reading
 
 	// wasReady stays set: a provider that fails later makes its own tokens 503, and taking the whole gate out, all
 	// replicas at once, would make everything fail.
@@ -78,15 +84,39 @@ func (g *gate) apply(ctx context.Context, r watch.Reading) policy.Problems {
 	if len(r.Problems) > 0 {
 		g.failedAt = time.Now()
 	}
+	if g.first.IsZero() {
+		g.first = g.since
+	}
 	g.mu.Unlock()
-	for _, p := range r.Problems[:min(len(r.Problems), maxShown)] { // of a cluster, where each object stands for itself
-		g.log.Error("manifest", zap.String("problem", p.Error()), zap.String("hint", p.Hint))
-	}
-	for _, w := range r.Compiled.Snapshot.Warnings() {
-		g.log.Warn("manifest", zap.String("warning", w.Error()), zap.String("hint", w.Hint))
-	}
+	g.say(r.Problems, r.Compiled.Snapshot.Warnings())
 	g.log.Info("manifests are in force", zap.String("manifests", counted(r)))
 	return nil
+}
+
+// say logs what is wrong, of a cluster where each object stands for itself, and what is warned of, unless the reading before
+// had it too. One change is called by one goroutine at a time.
+func (g *gate) say(problems, warnings policy.Problems) {
+	before, shown := g.said, 0
+	g.said = map[string]bool{}
+	line := func(level zapcore.Level, kind string, p policy.Problem) {
+		text := p.Error()
+		g.said[text] = true
+		if before[text] {
+			return
+		}
+		if shown++; shown <= maxShown {
+			g.log.Log(level, "manifest", zap.String(kind, text), zap.String("hint", p.Hint))
+		}
+	}
+	for _, p := range problems {
+		line(zap.ErrorLevel, "problem", p)
+	}
+	for _, w := range warnings {
+		line(zap.WarnLevel, "warning", w)
+	}
+	if shown > maxShown {
+		g.log.Warn("manifests: more problems and warnings than are shown", zap.Int("more", shown-maxShown))
+	}
 }
 
 // refuse keeps what is in force.
@@ -139,24 +169,40 @@ func (g *gate) announce(ctx context.Context, healthy func()) {
 			return true
 		}
 		if waited := time.Since(started); waited >= next {
-			g.log.Warn("not ready: no keys yet; retrying", zap.Strings("providers", g.waitedFor()), zap.Duration("since", waited.Round(time.Second)))
+			since := zap.Duration("since", waited.Round(time.Second))
+			switch {
+			case g.current() != nil:
+				g.log.Warn("not ready: no keys yet; retrying", zap.Strings("providers", g.waitedFor()), since)
+			case g.connection != nil:
+				g.log.Warn("not ready: no manifests yet", zap.String("problem", g.connection().Problem), since)
+			}
 			next = max(2*next, 2*waited)
 		}
 		return false
 	})
 	if ok {
 		healthy()
+		if missing := g.waitedFor(); len(missing) > 0 {
+			g.log.Warn("ready, without the keys of some providers: their tokens are answered 503", zap.Strings("providers", missing))
+			return
+		}
 		g.log.Info("ready")
 	}
 }
 
-// ready reports whether every provider of an Enforce policy has had its keys at least once.
+// ready reports whether every provider of an Enforce policy has had its keys at least once, or was waited for long enough.
 func (g *gate) ready() bool {
 	if g.wasReady.Load() {
 		return true
 	}
 	s := g.current()
-	if s == nil || !s.Ready() {
+	if s == nil {
+		return false
+	}
+	g.mu.Lock()
+	waited := time.Since(g.first)
+	g.mu.Unlock()
+	if !s.Ready() && (g.readyWithin <= 0 || waited < g.readyWithin) {
 		return false
 	}
 	g.wasReady.Store(true)
@@ -165,9 +211,6 @@ func (g *gate) ready() bool {
 
 func (g *gate) waitedFor() []string {
 	var out []string
-	if g.current() == nil {
-		return []string{"(no manifests yet)"}
-	}
 	for name, status := range g.current().Status() {
 		if !status.Ready {
 			out = append(out, name)

@@ -19,6 +19,7 @@ type serveOptions struct {
 	kubeconfig    string
 	namespaces    []string
 	allNamespaces bool
+	readyWithin   time.Duration
 
 	webhookAddress, webhookSecret, webhookConfiguration string
 	webhookHosts                                        []string
@@ -53,6 +54,7 @@ func newServe(t *terminal) *cobra.Command {
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "with --kubernetes: how to reach it; \"\" for the pod's own account, or $KUBECONFIG")
 	f.StringSliceVar(&o.namespaces, "namespaces", nil, "with --kubernetes: the namespaces that are watched; none for the pod's own ($POD_NAMESPACE)")
 	f.BoolVar(&o.allNamespaces, "all-namespaces", false, "with --kubernetes: watch all namespaces")
+	f.DurationVar(&o.readyWithin, "ready-within", time.Minute, "with --kubernetes: how long readiness waits for providers that cannot be reached; 0 for as long as it takes")
 	f.StringVar(&o.webhookAddress, "webhook-address", "", "with --kubernetes: where the API server asks before it stores an object; \"\" for nowhere")
 	f.StringVar(&o.webhookSecret, "webhook-cert-secret", "usher-webhook", "the Secret with the webhook's certificate; one is made and rotated where there is none")
 	f.StringVar(&o.webhookConfiguration, "webhook-configuration", "usher", "the ValidatingWebhookConfiguration that gets the authority of a self-made certificate")

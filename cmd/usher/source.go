@@ -87,7 +87,7 @@ func (o *serveOptions) cluster(ctx context.Context, log *zap.Logger, g *gate) (f
 	if err != nil {
 		return nil, failed(fmt.Errorf("--kubernetes: %w", err))
 	}
-	g.connection = w.Connection
+	g.connection, g.readyWithin = w.Connection, o.readyWithin
 	if err := o.serveWebhook(ctx, w, log); err != nil {
 		return nil, failed(err)
 	}
