@@ -195,7 +195,7 @@ func (s *Server) decide(ctx context.Context, c *call) answer {
 	default:
 		a = rec.fail(&policy.Refusal{Outcome: policy.NotFound, Detail: "Not Found", Err: errors.New("no policy guards this host")})
 	}
-	if shadows := state.Policies.Shadows(r.host); len(shadows) > 0 && why == nil {
+	if shadows := state.Policies.Shadows(r.host, p); len(shadows) > 0 && why == nil {
 		s.shadows.watch(s, state, shadows, c.text, verdictOf(p, a.outcome, rec))
 	}
 	return a

@@ -152,7 +152,7 @@ func TestShadow(t *testing.T) {
 	t.Run("a_panic_in_a_Shadow_policy_ends_there", func(t *testing.T) {
 		s := conformanceServer(t, m, "testdata/shadow.yaml", objects{})
 		state := s.state.Load()
-		for _, p := range state.Policies.Shadows("agents.test") {
+		for _, p := range state.Policies.Shadows("agents.test", nil) {
 			state.Lookups[p.Name] = panickingLookup{}
 			if p.Name != "equal" {
 				continue

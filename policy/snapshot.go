@@ -13,7 +13,7 @@ type Snapshot struct {
 	exact    map[string]*Policy // by host
 	suffix   map[string]*Policy // by the part after "*"
 	any      *Policy
-	shadows  watchers
+	shadows  map[string]*watchers // by tenant
 	warnings Problems
 
 	kept       map[string]*compiled // for Next, by name
@@ -24,8 +24,10 @@ type Snapshot struct {
 // Policy is one compiled AuthPolicy.
 type Policy struct {
 	Name         string
+	Tenant       string // see [Source]
 	Providers    []string
 	Shadow       bool
+	Idle         bool   // a Shadow policy that sees no request: see [Snapshot.Shadows]
 	Unavailable  bool   // nothing can be decided: its manifest never compiled
 	ResourceURL  string // for challenges (RFC 9728, section 5.1)
 	ForwardToken bool
@@ -36,6 +38,7 @@ type Policy struct {
 	// RevocationMayLag: while a provider's list of revoked tokens cannot be read, go on with what is known of it.
 	RevocationMayLag bool
 
+	pos       Position
 	document  *Document
 	assertion *Assertion // nil: none
 	nobody    *Identity  // nil: a token is needed
@@ -91,12 +94,7 @@ func compileSet(prev *Snapshot, set Set, presets map[string]Preset) (next, attem
 	if len(problems) > 0 {
 		return nil, &Snapshot{kept: s.kept, failed: s.failed}, problems.Sort()
 	}
-	s.stripShadows()
-	for _, p := range s.Policies() {
-		if p.Shadow {
-			s.shadows.add(p)
-		}
-	}
+	s.linkShadows()
 	s.warnings = s.warnings.Sort()
 	return s, s, nil
 }
@@ -157,51 +155,9 @@ func (s *Snapshot) claim(p *Policy, source Source) (problems Problems) {
 	return problems
 }
 
-// stripShadows makes each Enforce policy remove the identity headers of every Shadow policy that watches one of its
-// hosts: a client could plant them for the day when the Shadow policy is enforced.
-func (s *Snapshot) stripShadows() {
-	for _, shadow := range s.byName {
-		if !shadow.Shadow {
-			continue
-		}
-		for _, p := range s.byName {
-			if p.Shadow || !slices.ContainsFunc(shadow.hosts, func(h string) bool { return s.Match(h, "") == p || coversAny(h, p.hosts) }) {
-				continue
-			}
-			for _, h := range shadow.headers {
-				p.remove[CanonicalHeader(h.name)] = true
-			}
-			if shadow.assertion != nil {
-				p.remove[shadow.assertion.Header] = true
-			}
-		}
-	}
-	for _, p := range s.byName {
-		own := map[string]bool{}
-		for _, h := range p.headers {
-			own[h.name] = true
-		}
-		if p.assertion != nil {
-			own[p.assertion.Header] = true
-		}
-		for name := range p.remove {
-			if !own[name] {
-				p.always = append(p.always, name)
-			}
-		}
-		slices.Sort(p.always)
-	}
-}
-
-// coversAny reports whether the pattern of a host takes in one of the hosts.
-func coversAny(pattern string, hosts []string) bool {
-	suffix, wild := strings.CutPrefix(pattern, "*")
-	return slices.ContainsFunc(hosts, func(h string) bool { return h == pattern || wild && strings.HasSuffix(h, suffix) })
-}
-
 func (c *compiler) compilePolicy(source Source, presets map[string]Preset) (*Policy, Problems, Problems) {
 	p := &Policy{
-		Name: source.Name, Providers: source.Providers, Shadow: source.Shadow, Unavailable: source.Unavailable,
+		Name: source.Name, Tenant: source.Tenant, pos: source.Pos, Providers: source.Providers, Shadow: source.Shadow, Unavailable: source.Unavailable,
 		ResourceURL: source.ResourceURL, ForwardToken: source.ForwardToken, TokenFrom: source.TokenFrom, document: source.Document, PublicURL: source.PublicURL, ForwardedCertificate: source.ForwardedCertificate, RevocationMayLag: source.RevocationMayLag, remove: map[string]bool{},
 	}
 	for _, h := range source.Hosts {

@@ -9,6 +9,7 @@ type Set struct {
 // Source is one AuthPolicy before compilation.
 type Source struct {
 	Name                 string // unique; "name", or "namespace/name" where policies of several namespaces are loaded
+	Tenant               string // whose it is, where policies of several owners are loaded: a namespace; empty: the gate's own
 	Pos                  Position
 	Hosts                []Text // exact names, "*.suffix" or "*"; none: reachable by name only
 	Providers            []string

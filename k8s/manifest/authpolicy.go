@@ -13,7 +13,7 @@ import (
 // policy package could say about it.
 func (c *compiler) policy(o *Object) (policy.Source, bool) {
 	spec := &o.AuthPolicy.Spec
-	s := policy.Source{Name: c.name(o), Pos: o.at("metadata", "name"), ForwardToken: spec.ForwardToken, ResourceURL: spec.ResourceMetadata}
+	s := policy.Source{Name: c.name(o), Tenant: c.tenant(o), Pos: o.at("metadata", "name"), ForwardToken: spec.ForwardToken, ResourceURL: spec.ResourceMetadata}
 	switch spec.Mode {
 	case "", v1alpha1.Enforce:
 	case v1alpha1.Shadow:

@@ -79,7 +79,8 @@ type compiler struct {
 	byName  map[key]*Object // the first of each name
 	// qualified says that names carry their namespace, as objects of several ones are loaded.
 	qualified bool
-	apart     bool                    // a policy is answerable for the document that it names
+	apart     bool                    // objects come one by one, of several owners: see Keeper
+	own       string                  // the namespace of the gate itself
 	broken    bool                    // an object has a problem that Parse reported
 	unread    bool                    // an object could not be read so far that its kind and name are known
 	hosts     map[string]claimant     // of Enforce policies

@@ -20,12 +20,17 @@ type Verdict struct {
 	Conflicted bool
 	// LastGood says that an earlier version of it is in force instead.
 	LastGood bool
+	// Idle says that it is a Shadow policy that sees no request, as no Enforce policy of its namespace guards one of its hosts.
+	Idle bool
 }
 
 // Keeper compiles objects that come and go one by one, as in a cluster, and takes none down for another's problems: in the
 // place of one that does not compile stands its last good version, with the Secrets that it had, or, for a policy without
 // one, a refusal of whoever asks for its hosts. It is not safe for concurrent use.
 type Keeper struct {
+	// Own is the gate's own namespace: who writes there can change the gate itself. Each other namespace is a tenant's, who must
+	// not be able to touch what is others'. Empty: each is.
+	Own string
 	// Provider and Backend say what only those can tell who use the configurations: an error is a problem of the object. They
 	// must be safe for concurrent use, and are asked about each configuration of a provider once. nil: nobody is asked.
 	Provider func(token.Config) error
@@ -59,6 +64,7 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 		before = c.attempt
 		if compiled != nil {
 			k.keep(compiled, verdicts)
+			c.idle(compiled, verdicts)
 			return compiled, verdicts
 		}
 		bad := map[string]policy.Problems{}
@@ -93,7 +99,7 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 // compiler is one for objects that stand each for itself.
 func (k *Keeper) compiler() *compiler {
 	c := newCompiler(k.presets)
-	c.qualified, c.apart = true, true
+	c.qualified, c.apart, c.own = true, true, k.Own
 	c.tryProvider, c.tryBackend = k.Provider, k.Backend
 	c.read = k.documents.look
 	return c
@@ -227,7 +233,7 @@ func (k *Keeper) empty() *Compiled {
 
 // unavailable is what stands for a policy that never compiled: its hosts, as far as they can be read and are nobody else's.
 func (c *compiler) unavailable(o *Object) policy.Source {
-	s := policy.Source{Name: c.name(o), Pos: o.at("metadata", "name"), Unavailable: true, Shadow: o.AuthPolicy.Spec.Mode == v1alpha1.Shadow}
+	s := policy.Source{Name: c.name(o), Tenant: c.tenant(o), Pos: o.at("metadata", "name"), Unavailable: true, Shadow: o.AuthPolicy.Spec.Mode == v1alpha1.Shadow}
 	for i := range o.AuthPolicy.Spec.Hosts {
 		h := o.text("spec", "hosts", i)
 		host := strings.ToLower(h.Text)

@@ -34,7 +34,8 @@ type Cluster struct {
 	Config *rest.Config
 	// Namespaces that are watched; empty: all.
 	Namespaces []string
-	// Namespace is our own: of the lease by which one replica is elected. Empty: there is no election, and no status.
+	// Namespace is our own: of the lease by which one replica is elected, and the one whose objects are trusted. Empty: there is
+	// no election, and no status.
 	Namespace string
 	Presets   map[string]policy.Preset
 	// Health says how the providers in force are, by NAMESPACE/NAME; for their status. nil: nothing is said.
@@ -91,7 +92,7 @@ func NewWatcher(c Cluster) (*Watcher, error) {
 		Cluster: c, requests: newRequests(c.Logger), changed: make(chan struct{}, 1), known: map[string]*object{},
 		keeper: manifest.NewKeeper(c.Presets), reviewing: make(chan struct{}, maxReviews), waiting: "the API server was not asked yet",
 	}
-	w.keeper.Provider, w.keeper.Backend = c.Provider, c.Backend
+	w.keeper.Own, w.keeper.Provider, w.keeper.Backend = c.Namespace, c.Provider, c.Backend
 	w.Config = w.requests.observe(c.Config)
 	reader, err := newClient(w.Config, 200)
 	if err != nil {

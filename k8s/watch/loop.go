@@ -148,7 +148,7 @@ func (w *Watcher) compile(deliver func(Reading) policy.Problems) {
 			}
 		}
 		shadow := o.parsed.AuthPolicy != nil && o.parsed.AuthPolicy.Spec.Mode == v1alpha1.Shadow
-		out[o.file] = verdict{o.source, problems, v.Conflicted, v.LastGood, shadow}
+		out[o.file] = verdict{source: o.source, problems: problems, conflicted: v.Conflicted, lastGood: v.LastGood, shadow: shadow, idle: v.Idle}
 	}
 	r.Problems.Sort()
 	w.took = time.Since(begun)

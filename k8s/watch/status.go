@@ -35,6 +35,7 @@ type verdict struct {
 	source                       *unstructured.Unstructured
 	problems                     policy.Problems
 	conflicted, lastGood, shadow bool
+	idle                         bool // a Shadow policy that sees no request
 }
 
 // good reports whether the object is in force as it stands.
@@ -62,6 +63,8 @@ func (v *verdict) conditions(refused policy.Problems, health map[string]token.St
 			programmed.Status, programmed.Reason, programmed.Message = metav1.ConditionFalse, reasonClosed, "No version was ever good: requests to those of its hosts that no other policy guards are answered 503."
 		case len(refused) > 0:
 			programmed.Status, programmed.Reason, programmed.Message = metav1.ConditionFalse, reasonRefused, text(refused)
+		case v.idle:
+			programmed.Message = "In force, but it watches nothing: no Enforce policy of this namespace guards one of its hosts."
 		}
 		return append(out, programmed)
 	}
