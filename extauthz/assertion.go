@@ -11,15 +11,14 @@ import (
 // change once they are made.
 type assertions struct {
 	signers map[*policy.Policy]*assertion.Signer
-	all     []byte            // the JWK set of all
-	sets    map[string][]byte // the JWK set of each, by policy name
+	sets    map[string][]byte // the JWK set of each policy by its name, and of each tenant by its own
 }
 
 // newAssertions makes the signers anew for each State: what an identity keeps of an older one is not used again, as the
 // claims may be others.
 func newAssertions(policies *policy.Snapshot) (a assertions, err error) {
 	a.signers, a.sets = map[*policy.Policy]*assertion.Signer{}, map[string][]byte{}
-	var list []*assertion.Signer
+	tenants := map[string][]*assertion.Signer{"": nil} // the gate's own set is there, be it empty
 	for _, p := range policies.Policies() {
 		s, err := assertion.New(p)
 		if err != nil {
@@ -29,13 +28,18 @@ func newAssertions(policies *policy.Snapshot) (a assertions, err error) {
 			continue
 		}
 		a.signers[p] = s
-		list = append(list, s)
+		tenants[p.Tenant] = append(tenants[p.Tenant], s)
 		if a.sets[p.Name], err = assertion.KeySet(s); err != nil {
 			return a, err
 		}
 	}
-	a.all, err = assertion.KeySet(list...)
-	return a, err
+	// A set of all tenants would let each of them make assertions that a backend of another's accepts.
+	for tenant, list := range tenants {
+		if a.sets[tenant], err = assertion.KeySet(list...); err != nil {
+			return a, err
+		}
+	}
+	return a, nil
 }
 
 // assert puts the policy's assertion behind the identity headers. Nobody gets none. A policy that asks for an assertion and
@@ -55,10 +59,7 @@ func (a *answer) unasserted(p *policy.Policy) {
 }
 
 // AssertionKeys is the JWK set (RFC 7517, section 5) of the public keys that assertions are verified by: of the policy of
-// that name, or of all if it is empty. It is nil if there is no such policy, or it has no assertion. Nobody may change it.
-func (s *State) AssertionKeys(name string) []byte {
-	if name == "" {
-		return s.assertions.all
-	}
-	return s.assertions.sets[name]
-}
+// that name, of all policies of the tenant of that name, or of all of the gate's own if it is empty. Where there are tenants,
+// each policy's name has its namespace and a slash. It is nil if there is no such policy or tenant, or it has no assertion.
+// Nobody may change it.
+func (s *State) AssertionKeys(name string) []byte { return s.assertions.sets[name] }

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// assertionKeys serves the public keys that backends verify assertions by: /assertion/jwks.json has those of every policy,
-// /assertion/POLICY/jwks.json those of one.
+// assertionKeys serves the public keys that backends verify assertions by: /assertion/jwks.json has those of every policy, in a
+// cluster of Usher's own namespace; /assertion/NAMESPACE/jwks.json those of another namespace, /assertion/POLICY/jwks.json those
+// of one policy.
 func assertionKeys(g *gate) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		name, ok := r.PathValue("path"), true
@@ -25,7 +26,7 @@ func assertionKeys(g *gate) http.HandlerFunc {
 			set = state.AssertionKeys(name)
 		}
 		if set == nil {
-			answer(w, http.StatusNotFound, map[string]string{"error": "no policy of that name has an assertion"})
+			answer(w, http.StatusNotFound, map[string]string{"error": "no policy or namespace of that name has an assertion"})
 			return
 		}
 		// RFC 7517, section 8.5. A verifier that keeps the set longer learns of a new key late: a key is published before it

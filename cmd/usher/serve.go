@@ -20,6 +20,7 @@ type serveOptions struct {
 	namespaces    []string
 	allNamespaces bool
 	readyWithin   time.Duration
+	grants        []string // NAMESPACE=HOST[,HOST...]
 
 	webhookAddress, webhookSecret, webhookConfiguration string
 	webhookHosts                                        []string
@@ -55,6 +56,7 @@ func newServe(t *terminal) *cobra.Command {
 	f.StringSliceVar(&o.namespaces, "namespaces", nil, "with --kubernetes: the namespaces that are watched; none for the pod's own ($POD_NAMESPACE)")
 	f.BoolVar(&o.allNamespaces, "all-namespaces", false, "with --kubernetes: watch all namespaces")
 	f.DurationVar(&o.readyWithin, "ready-within", time.Minute, "with --kubernetes: how long readiness waits for providers that cannot be reached; 0 for as long as it takes")
+	f.StringArrayVar(&o.grants, "namespace-hosts", nil, "with --kubernetes: NAMESPACE=HOST[,HOST...], which alone the namespace's policies may guard, as in spec.hosts; the pod's own may guard any (may be repeated; default every host)")
 	f.StringVar(&o.webhookAddress, "webhook-address", "", "with --kubernetes: where the API server asks before it stores an object; \"\" for nowhere")
 	f.StringVar(&o.webhookSecret, "webhook-cert-secret", "usher-webhook", "the Secret with the webhook's certificate; one is made and rotated where there is none")
 	f.StringVar(&o.webhookConfiguration, "webhook-configuration", "usher", "the ValidatingWebhookConfiguration that gets the authority of a self-made certificate")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/usher-authz/usher/extauthz/lookup"
 	"github.com/usher-authz/usher/extauthz/token"
+	"github.com/usher-authz/usher/k8s/manifest"
 	"github.com/usher-authz/usher/k8s/watch"
 	"github.com/usher-authz/usher/policy"
 )
@@ -29,10 +30,23 @@ func (o *serveOptions) checkSource() error {
 		return errors.New("--config and --kubernetes: expected one of them")
 	case !o.kubernetes && (o.webhookAddress != "" || o.kubeconfig != "" || len(o.namespaces) > 0 || o.allNamespaces):
 		return errors.New("--webhook-address, --kubeconfig, --namespaces and --all-namespaces go with --kubernetes")
+	case !o.kubernetes && len(o.grants) > 0:
+		return errors.New("--namespace-hosts goes with --kubernetes: files are of one owner")
 	case o.allNamespaces && len(o.namespaces) > 0:
 		return errors.New("--namespaces and --all-namespaces: expected one of them")
 	}
-	return nil
+	_, err := o.hosts()
+	return err
+}
+
+// hosts are the grants of --namespace-hosts.
+func (o *serveOptions) hosts() (g manifest.Grants, err error) {
+	for _, text := range o.grants {
+		if err := g.Add(text); err != nil {
+			return g, fmt.Errorf("--namespace-hosts: %w", err)
+		}
+	}
+	return g, nil
 }
 
 // source puts the first manifests in force, those of files, and returns what watches them until its context ends. A cluster's
@@ -64,12 +78,16 @@ func (o *serveOptions) cluster(ctx context.Context, log *zap.Logger, g *gate) (f
 	if err != nil {
 		return nil, failed(err)
 	}
+	hosts, err := o.hosts()
+	if err != nil {
+		return nil, err
+	}
 	tokens, err := token.NewCache()
 	if err != nil {
 		return nil, failed(err)
 	}
 	c := watch.Cluster{
-		Config: config, Namespace: own, Namespaces: o.namespaces, Presets: presets(), Logger: log, Health: g.health,
+		Config: config, Namespace: own, Namespaces: o.namespaces, Hosts: hosts, Presets: presets(), Logger: log, Health: g.health,
 		Provider: func(c token.Config) error {
 			c.Cache = tokens // which nobody fills: without one, each would make its own
 			_, err := token.New(c)

@@ -99,18 +99,18 @@ func (c *compiler) assertionKeys(o *Object) []policy.PrivateKey {
 			continue
 		}
 		id, thumbprint := assertion.KeyID(key), key.Thumbprint()
-		first, known := c.published[id]
+		first, known := c.published[[2]string{c.tenant(o), id}]
 		switch {
 		case seen[thumbprint]:
 			c.add(o.at(path...), "found a key twice", "each once", "")
 			continue
 		case known && first.thumbprint != thumbprint:
-			// All are published in one set, where a kid finds one key.
+			// All of a tenant's are published in one set, where a kid finds one key.
 			c.add(o.at(path...), fmt.Sprintf("found kid %q, which another key has", id), "a kid for each key", "the other one is at "+first.at.String()+"; a JWK without kid gets its thumbprint")
 			continue
 		}
 		seen[thumbprint] = true
-		c.published[id] = publishedKey{thumbprint, o.at(path...)}
+		c.published[[2]string{c.tenant(o), id}] = publishedKey{thumbprint, o.at(path...)}
 		out = append(out, text)
 	}
 	return out

@@ -94,23 +94,6 @@ func (c *compiler) host(t policy.Text) bool {
 	return false
 }
 
-// claim gives a host to the first policy that names it.
-func (c *compiler) claim(t policy.Text, o *Object) bool {
-	host := strings.ToLower(t.Text)
-	first, taken := c.hosts[host]
-	switch {
-	case !taken:
-		c.hosts[host] = claimant{o, t.Pos}
-		return true
-	case first.owner == o:
-		c.add(t.Pos, fmt.Sprintf("found host %q twice", t.Text), "each once", "")
-	default:
-		c.conflicts[o.Pos.File] = true
-		c.add(t.Pos, fmt.Sprintf("found host %q, which the policy at %s guards already", t.Text, first.at), "each host in one Enforce policy", "join the policies, or make one mode: Shadow")
-	}
-	return false
-}
-
 // providers resolves the names within the policy's namespace. Two of one issuer are refused, as which of them verifies a
 // token would be chance; but one may take its JWTs and the other its opaque tokens.
 func (c *compiler) providers(o *Object, api policy.APISource) []string {
@@ -188,10 +171,25 @@ func (c *compiler) named(o *Object, name string) *Object {
 	if p == nil || namespace == o.Namespace {
 		return p
 	}
-	if !slices.ContainsFunc(p.IdentityProvider.Spec.AllowedNamespaces, func(n string) bool { return n == "*" || n == o.Namespace }) {
+	if !p.allows(o.Namespace) {
+		return nil
+	}
+	// What was withdrawn is withdrawn, in a version with a mistake elsewhere too.
+	if now := c.now(c.key(p)); now != nil && now.legible() && !now.allows(o.Namespace) {
 		return nil
 	}
 	return p
+}
+
+// allows reports whether policies of the namespace may use the provider.
+func (o *Object) allows(namespace string) bool {
+	return slices.ContainsFunc(o.IdentityProvider.Spec.AllowedNamespaces, func(n string) bool { return n == "*" || n == namespace })
+}
+
+// legible reports whether anything of the spec could be read.
+func (o *Object) legible() bool {
+	spec, ok := o.find("spec")
+	return ok && len(spec.Members) > 0
 }
 
 func (c *compiler) unknownProvider(o *Object, name string, at policy.Position) {

@@ -79,13 +79,17 @@ type compiler struct {
 	byName  map[key]*Object // the first of each name
 	// qualified says that names carry their namespace, as objects of several ones are loaded.
 	qualified bool
-	apart     bool                    // objects come one by one, of several owners: see Keeper
-	own       string                  // the namespace of the gate itself
-	broken    bool                    // an object has a problem that Parse reported
-	unread    bool                    // an object could not be read so far that its kind and name are known
-	hosts     map[string]claimant     // of Enforce policies
-	conflicts map[string]bool         // files of policies that want a host of another's
-	published map[string]publishedKey // of assertions, by kid
+	given     map[key]*Object            // the providers as they are now, whatever stands in for them; nil: as compiled
+	reviewing bool                       // one object is looked at before it is stored: what it refers to may not have been read
+	apart     bool                       // objects come one by one, of several owners: see Keeper
+	own       string                     // the namespace of the gate itself
+	broken    bool                       // an object has a problem that Parse reported
+	unread    bool                       // an object could not be read so far that its kind and name are known
+	grants    Grants                     // of hosts to tenants
+	hosts     claims                     // of Enforce policies
+	conflicts map[string]bool            // files of policies that want a host of another's
+	ungranted map[string]bool            // files of policies that want a host that their tenant was not granted
+	published map[[2]string]publishedKey // of assertions, by tenant and kid
 	problems  policy.Problems
 	// What only the users of configurations can tell; nil: nobody is asked.
 	tryProvider func(token.Config) error
@@ -98,16 +102,13 @@ type compiler struct {
 	attempt     *Compiled   // what was learned, whether it is good or not: for the next one
 }
 
-// claimant is the first policy that names a host.
-type claimant struct {
-	owner *Object
-	at    policy.Position
-}
-
 type key struct{ kind, namespace, name string }
 
 func newCompiler(presets map[string]policy.Preset) *compiler {
-	return &compiler{presets: presets, byName: map[key]*Object{}, hosts: map[string]claimant{}, conflicts: map[string]bool{}, published: map[string]publishedKey{}, backends: map[string]lookup.Config{}, listed: map[key][]string{}, memos: newMemos()}
+	return &compiler{
+		presets: presets, byName: map[key]*Object{}, hosts: claims{map[string]claimant{}, map[string][]claimant{}}, conflicts: map[string]bool{}, ungranted: map[string]bool{},
+		published: map[[2]string]publishedKey{}, backends: map[string]lookup.Config{}, listed: map[key][]string{}, memos: newMemos(),
+	}
 }
 
 // index finds the objects by their names.

@@ -41,6 +41,18 @@ func (c *compiler) lookUp(k key) *Object {
 	return o
 }
 
+// current marks the key of a provider as it is now, which may be another one than that which is compiled.
+const current = "current "
+
+// now finds a provider as it is now, and notes that as lookUp does.
+func (c *compiler) now(k key) *Object {
+	o := c.given[k]
+	if c.asked != nil {
+		c.asked[key{current + k.kind, k.namespace, k.name}] = identity(o)
+	}
+	return o
+}
+
 // identity is the same for the same manifest alone: an Object is copied, and what it points at is not changed once it is made.
 func identity(o *Object) any {
 	switch {
@@ -55,7 +67,11 @@ func identity(o *Object) any {
 // still reports whether all of that would be found again.
 func (c *compiler) still(asked map[key]any) bool {
 	for k, found := range asked {
-		if identity(c.byName[k]) != found {
+		from := c.byName
+		if kind, ok := strings.CutPrefix(k.kind, current); ok {
+			from, k.kind = c.given, kind
+		}
+		if identity(from[k]) != found {
 			return false
 		}
 	}
@@ -110,12 +126,13 @@ func (c *compiler) claimAll(s *policy.Source, o *Object) bool {
 		return true
 	}
 	for _, h := range s.Hosts {
-		if _, taken := c.hosts[strings.ToLower(h.Text)]; taken {
+		host := strings.ToLower(h.Text)
+		if _, taken := c.holder(host, o); taken || !c.grants.Allow(c.tenant(o), host) {
 			return false
 		}
 	}
 	for _, h := range s.Hosts {
-		c.hosts[strings.ToLower(h.Text)] = claimant{o, h.Pos}
+		c.take(strings.ToLower(h.Text), o, h.Pos)
 	}
 	return true
 }

@@ -85,7 +85,10 @@ func (c *compiler) configMapDocument(o *Object, ref v1alpha1.ConfigMapKeyRef) *O
 	}
 	m := c.byName[key{v1alpha1.KindConfigMap, o.Namespace, ref.Name}]
 	if m == nil {
-		if !c.unread {
+		switch {
+		case c.reviewing:
+			c.unresolved(at, fmt.Sprintf("found ConfigMap %q, which was not read yet", ref.Name), "a ConfigMap with key "+ref.Key, "the object's status will tell")
+		case !c.unread:
 			hint := didYouMean(ref.Name, c.names(v1alpha1.KindConfigMap, o.Namespace))
 			if hint == "" {
 				hint = "a ConfigMap in the same files and the same namespace serves it"
@@ -97,7 +100,11 @@ func (c *compiler) configMapDocument(o *Object, ref v1alpha1.ConfigMapKeyRef) *O
 	text, ok := m.texts[ref.Key]
 	if !ok {
 		if !m.broken {
-			c.unresolved(at, fmt.Sprintf("found no key %q in the data of ConfigMap %q", ref.Key, ref.Name), oneOf(sorted(m.ConfigMap.Data)), "")
+			want := "a ConfigMap with key " + ref.Key
+			if !c.apart { // the files are those of who reads this
+				want = oneOf(sorted(m.ConfigMap.Data))
+			}
+			c.unresolved(at, fmt.Sprintf("found no key %q in the data of ConfigMap %q", ref.Key, ref.Name), want, "")
 		}
 		return nil
 	}

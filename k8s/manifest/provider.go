@@ -111,7 +111,10 @@ func (c *compiler) secret(o *Object, ref v1alpha1.SecretKeyRef, defaultKey strin
 		s = &Object{Secret: own}
 	}
 	if s == nil {
-		if !c.unread {
+		switch {
+		case c.reviewing:
+			c.unresolved(at, fmt.Sprintf("found Secret %q, which was not read yet", ref.Name), "a Secret with key "+ref.Key, "the object's status will tell")
+		case !c.unread:
 			hint := didYouMean(ref.Name, c.names(v1alpha1.KindSecret, o.Namespace))
 			if hint == "" {
 				hint = "a Secret in the same files and the same namespace serves it"
@@ -127,7 +130,7 @@ func (c *compiler) secret(o *Object, ref v1alpha1.SecretKeyRef, defaultKey strin
 		return v
 	}
 	if !s.broken {
-		c.unresolved(at, fmt.Sprintf("found no key %q in Secret %q", ref.Key, ref.Name), oneOf(append(sorted(s.Secret.Data), sorted(s.Secret.StringData)...)), "")
+		c.unresolved(at, fmt.Sprintf("found no key %q in Secret %q", ref.Key, ref.Name), "a Secret with key "+ref.Key, "") // which ones it has is for those who may read it
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 
 // Review says what is wrong with one object, alone and beside the others, which come in order of age: before it is stored.
 // What is wrong with the others is not told, and does not count. prev, which may be nil, is something compiled of which
-// policies are taken over. Review may be called while Compile runs.
+// policies are taken over. A Secret or ConfigMap that is not among the others was not read yet, which is no mistake. Review may be called while Compile runs.
 func (k *Keeper) Review(object Object, others []Object, prev *Compiled) policy.Problems {
 	file := object.Pos.File
 	all := make([]Object, 0, len(others)+1)
@@ -24,7 +24,9 @@ func (k *Keeper) Review(object Object, others []Object, prev *Compiled) policy.P
 	if !replaced {
 		all = append(all, object)
 	}
-	_, problems := prev.next(k.compiler(), all)
+	c := k.compiler()
+	c.reviewing = true
+	_, problems := prev.next(c, all)
 	var own policy.Problems
 	for _, p := range problems {
 		if of, _, _ := strings.Cut(p.Pos.File, "["); of == file { // in it, or in the document that it names

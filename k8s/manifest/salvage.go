@@ -18,6 +18,8 @@ type Verdict struct {
 	Problems policy.Problems
 	// Conflicted says that it wants a host that an older policy guards.
 	Conflicted bool
+	// NotGranted says that it wants a host that its namespace was not granted.
+	NotGranted bool
 	// LastGood says that an earlier version of it is in force instead.
 	LastGood bool
 	// Idle says that it is a Shadow policy that sees no request, as no Enforce policy of its namespace guards one of its hosts.
@@ -31,6 +33,8 @@ type Keeper struct {
 	// Own is the gate's own namespace: who writes there can change the gate itself. Each other namespace is a tenant's, who must
 	// not be able to touch what is others'. Empty: each is.
 	Own string
+	// Grants say which hosts the policies of tenants may have.
+	Grants Grants
 	// Provider and Backend say what only those can tell who use the configurations: an error is a problem of the object. They
 	// must be safe for concurrent use, and are asked about each configuration of a provider once. nil: nobody is asked.
 	Provider func(token.Config) error
@@ -55,11 +59,17 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 	for i := range objects {
 		verdicts[objects[i].Pos.File] = Verdict{}
 	}
+	given := map[key]*Object{}
+	for i := range objects {
+		if o := &objects[i]; o.IdentityProvider != nil {
+			given[key{o.Kind, o.Namespace, o.Name}] = o
+		}
+	}
 	current, before := slices.Clone(objects), k.prev
 	k.documents.next()
 	for round := 1; len(current) > 0; round++ {
 		c := k.compiler()
-		c.read = k.documents.read
+		c.read, c.given = k.documents.read, given
 		compiled, problems := before.next(c, current)
 		before = c.attempt
 		if compiled != nil {
@@ -78,7 +88,7 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 				bad[o.Pos.File] = append(policy.Problems{}, bad[o.Pos.File]...) // Parse said why
 			}
 		}
-		next, changed := k.replace(current, bad, c.conflicts, verdicts, round > maxRounds)
+		next, changed := k.replace(current, bad, c, verdicts, round > maxRounds)
 		if !changed {
 			// A problem that no object has: what is in force stays.
 			for file, v := range verdicts {
@@ -99,7 +109,7 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 // compiler is one for objects that stand each for itself.
 func (k *Keeper) compiler() *compiler {
 	c := newCompiler(k.presets)
-	c.qualified, c.apart, c.own = true, true, k.Own
+	c.qualified, c.apart, c.own, c.grants = true, true, k.Own, k.Grants
 	c.tryProvider, c.tryBackend = k.Provider, k.Backend
 	c.read = k.documents.look
 	return c
@@ -112,7 +122,7 @@ const maxRounds = 8
 
 // replace puts something else in the place of each bad object, the last good version of a policy unless closed; changed is
 // false if there is none.
-func (k *Keeper) replace(current []Object, bad map[string]policy.Problems, conflicts map[string]bool, verdicts map[string]Verdict, closed bool) (next []Object, changed bool) {
+func (k *Keeper) replace(current []Object, bad map[string]policy.Problems, c *compiler, verdicts map[string]Verdict, closed bool) (next []Object, changed bool) {
 	for _, o := range current {
 		file := o.Pos.File
 		problems, isBad := bad[file]
@@ -123,7 +133,7 @@ func (k *Keeper) replace(current []Object, bad map[string]policy.Problems, confl
 		changed = true
 		v := verdicts[file]
 		if !v.LastGood { // else these are problems of the version before
-			v.Problems, v.Conflicted = append(v.Problems, problems...), v.Conflicted || conflicts[file]
+			v.Problems, v.Conflicted, v.NotGranted = append(v.Problems, problems...), v.Conflicted || c.conflicts[file], v.NotGranted || c.ungranted[file]
 		}
 		last, known := k.good[file]
 		switch {
@@ -189,6 +199,9 @@ func (k *Keeper) SecretRefs(file string) []string {
 	return last.SecretRefs()
 }
 
+// Forget drops the last good version of an object that is gone, whatever has its name now.
+func (k *Keeper) Forget(file string) { delete(k.good, file) }
+
 // SecretFile is what the Secret of that name is called in positions.
 func SecretFile(namespace, name string) string {
 	return v1alpha1.KindSecret + " " + namespace + "/" + name
@@ -240,11 +253,11 @@ func (c *compiler) unavailable(o *Object) policy.Source {
 		if host != "*" && !isHost(strings.TrimPrefix(host, "*.")) {
 			continue
 		}
-		if _, taken := c.hosts[host]; taken && !s.Shadow {
-			continue
-		}
 		if !s.Shadow {
-			c.hosts[host] = claimant{o, h.Pos}
+			if _, taken := c.holder(host, o); taken || !c.grants.Allow(s.Tenant, host) {
+				continue
+			}
+			c.take(host, o, h.Pos)
 		}
 		s.Hosts = append(s.Hosts, h)
 	}

@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/usher-authz/usher/k8s/manifest"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -55,7 +54,7 @@ func (w *Watcher) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		http.Error(out, "too many reviews at once", http.StatusServiceUnavailable)
 		return
 	}
-	answer, err := w.review(r.Context(), review.Request)
+	answer, err := w.review(review.Request)
 	if err != nil {
 		http.Error(out, err.Error(), http.StatusServiceUnavailable)
 		return
@@ -71,7 +70,7 @@ func (w *Watcher) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	_, _ = out.Write(body) // whoever asked has gone
 }
 
-func (w *Watcher) review(ctx context.Context, r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+func (w *Watcher) review(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
 	if r.Operation != admissionv1.Create && r.Operation != admissionv1.Update {
 		return &admissionv1.AdmissionResponse{Allowed: true}, nil
 	}
@@ -81,6 +80,9 @@ func (w *Watcher) review(ctx context.Context, r *admissionv1.AdmissionRequest) (
 	}
 	if u.GetNamespace() == "" {
 		u.SetNamespace(r.Namespace)
+	}
+	if u.GetNamespace() != r.Namespace {
+		return denied(fmt.Sprintf("expected an object of namespace %q, which the request names", r.Namespace)), nil
 	}
 	if u.GetName() == "" { // metadata.generateName: the name comes later
 		u.SetName("generated")
@@ -92,21 +94,7 @@ func (w *Watcher) review(ctx context.Context, r *admissionv1.AdmissionRequest) (
 		return nil, fmt.Errorf("the manifests were not read yet: %s", waiting)
 	}
 	o := readObject(compacted(u))
-	var lacking policy.Problems
-	for _, r := range bounded(o.refs) {
-		file := r.file()
-		if slices.ContainsFunc(others, func(o manifest.Object) bool { return o.Pos.File == file }) {
-			continue
-		}
-		text, failure, _ := w.documents.fetch(ctx, r)
-		if failure != "" {
-			lacking = append(lacking, policy.Problem{Found: failure, Unresolved: true})
-		}
-		if text != nil {
-			others = append(slices.Clip(others), readDocument(r, text).parsed)
-		}
-	}
-	problems := append(slices.Concat(o.problems, lacking), w.keeper.Review(o.parsed, others, prev)...).Sort()
+	problems := append(slices.Clone(o.problems), w.keeper.Review(o.parsed, others, prev)...).Sort()
 	answer := &admissionv1.AdmissionResponse{Allowed: true}
 	var wrong policy.Problems
 	for _, p := range problems {

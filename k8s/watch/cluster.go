@@ -37,7 +37,9 @@ type Cluster struct {
 	// Namespace is our own: of the lease by which one replica is elected, and the one whose objects are trusted. Empty: there is
 	// no election, and no status.
 	Namespace string
-	Presets   map[string]policy.Preset
+	// Hosts say which hosts the policies of other namespaces than our own may have.
+	Hosts   manifest.Grants
+	Presets map[string]policy.Preset
 	// Health says how the providers in force are, by NAMESPACE/NAME; for their status. nil: nothing is said.
 	Health func() map[string]token.Status
 	// Provider and Backend say what only those can tell who use the configurations: an error is a problem of the object. nil:
@@ -92,7 +94,7 @@ func NewWatcher(c Cluster) (*Watcher, error) {
 		Cluster: c, requests: newRequests(c.Logger), changed: make(chan struct{}, 1), known: map[string]*object{},
 		keeper: manifest.NewKeeper(c.Presets), reviewing: make(chan struct{}, maxReviews), waiting: "the API server was not asked yet",
 	}
-	w.keeper.Own, w.keeper.Provider, w.keeper.Backend = c.Namespace, c.Provider, c.Backend
+	w.keeper.Own, w.keeper.Grants, w.keeper.Provider, w.keeper.Backend = c.Namespace, c.Hosts, c.Provider, c.Backend
 	w.Config = w.requests.observe(c.Config)
 	reader, err := newClient(w.Config, 200)
 	if err != nil {

@@ -79,8 +79,12 @@ func (w *Watcher) read(ctx context.Context, s *store) (changed bool) {
 			old.source = u
 		default:
 			o := readObject(u)
-			if old != nil {
+			switch {
+			case old == nil:
+			case old.source.GetUID() == u.GetUID():
 				o.lastRefs = old.lastRefs
+			default: // another object of the same name, as kubectl replace --force makes
+				w.keeper.Forget(file)
 			}
 			for _, r := range bounded(o.refs) {
 				fresh[r] = true
@@ -148,7 +152,7 @@ func (w *Watcher) compile(deliver func(Reading) policy.Problems) {
 			}
 		}
 		shadow := o.parsed.AuthPolicy != nil && o.parsed.AuthPolicy.Spec.Mode == v1alpha1.Shadow
-		out[o.file] = verdict{source: o.source, problems: problems, conflicted: v.Conflicted, lastGood: v.LastGood, shadow: shadow, idle: v.Idle}
+		out[o.file] = verdict{source: o.source, problems: problems, conflicted: v.Conflicted, notGranted: v.NotGranted, lastGood: v.LastGood, shadow: shadow, idle: v.Idle}
 	}
 	r.Problems.Sort()
 	w.took = time.Since(begun)

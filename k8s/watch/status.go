@@ -18,6 +18,7 @@ const (
 	reasonAccepted   = "Accepted"
 	reasonInvalid    = "Invalid"
 	reasonConflicted = "Conflicted"
+	reasonNotGranted = "HostNotGranted"
 	reasonProgrammed = "Programmed"
 	reasonLastGood   = "LastGoodInForce"
 	reasonClosed     = "HostsClosed"
@@ -35,6 +36,7 @@ type verdict struct {
 	source                       *unstructured.Unstructured
 	problems                     policy.Problems
 	conflicted, lastGood, shadow bool
+	notGranted                   bool
 	idle                         bool // a Shadow policy that sees no request
 }
 
@@ -49,6 +51,9 @@ func (v *verdict) conditions(refused policy.Problems, health map[string]token.St
 		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, reasonInvalid, text(v.problems)
 		if v.conflicted {
 			accepted.Reason = reasonConflicted
+		}
+		if v.notGranted {
+			accepted.Reason = reasonNotGranted
 		}
 	}
 	out := []metav1.Condition{accepted}
