@@ -24,10 +24,11 @@ var arrows = map[string][]string{
 	"policy/policytest":   {"policy"},
 	"envoy/edit":          {"policy"},
 	"extauthz/signing":    {},
+	"extauthz/egress":     {},
 	"extauthz/assertion":  {"policy", "extauthz/signing"},
-	"extauthz/token":      {"policy", "extauthz/signing"},
-	"extauthz/lookup":     {"policy"},
-	"extauthz/revocation": {"policy"},
+	"extauthz/token":      {"policy", "extauthz/signing", "extauthz/egress"},
+	"extauthz/lookup":     {"policy", "extauthz/egress"},
+	"extauthz/revocation": {"policy", "extauthz/egress"},
 	"extauthz":            {"extauthz/token", "extauthz/assertion", "extauthz/lookup", "extauthz/revocation", "envoy/edit", "policy"},
 	"k8s/api/v1alpha1":    {},
 	"k8s/api/gen":         {}, // a module of its own, which generates
@@ -40,8 +41,8 @@ var arrows = map[string][]string{
 	"extauthz/attacktest": {"..."},                  // only tests import it
 	"envoy/e2e/...":       {"..."},                  // a module of its own, and no part of the product
 	"k8s/e2e/...":         {"..."},                  // likewise
-	"extauthz/token/...":  {"extauthz/token", "extauthz/signing", "policy"},
-	"extauthz/lookup/...": {"extauthz/lookup", "policy"},
+	"extauthz/token/...":  {"extauthz/token", "extauthz/signing", "extauthz/egress", "policy"},
+	"extauthz/lookup/...": {"extauthz/lookup", "extauthz/egress", "policy"},
 }
 
 // testOnly are packages that no part of the product may import.

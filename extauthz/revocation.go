@@ -23,7 +23,7 @@ func revocations(prev *State, c token.Config) (*revocation.List, error) {
 		return nil, nil
 	}
 	list, err := revocation.New(revocation.Config{
-		Provider: c.Name, Issuer: c.Issuer, URL: r.URL, Username: r.Username, Password: r.Password, CA: r.CA,
+		Provider: c.Name, Issuer: c.Issuer, URL: r.URL, Username: r.Username, Password: r.Password, CA: r.CA, NoLocal: c.NoLocal,
 		Prefix: r.Prefix, Logger: c.Logger,
 	})
 	if err != nil || prev == nil {

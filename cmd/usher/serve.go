@@ -20,6 +20,7 @@ type serveOptions struct {
 	namespaces    []string
 	allNamespaces bool
 	readyWithin   time.Duration
+	allowLocal    bool
 	grants        []string // NAMESPACE=HOST[,HOST...]
 
 	webhookAddress, webhookSecret, webhookConfiguration string
@@ -57,6 +58,7 @@ func newServe(t *terminal) *cobra.Command {
 	f.BoolVar(&o.allNamespaces, "all-namespaces", false, "with --kubernetes: watch all namespaces")
 	f.DurationVar(&o.readyWithin, "ready-within", time.Minute, "with --kubernetes: how long readiness waits for providers that cannot be reached; 0 for as long as it takes")
 	f.StringArrayVar(&o.grants, "namespace-hosts", nil, "with --kubernetes: NAMESPACE=HOST[,HOST...], which alone the namespace's policies may guard, as in spec.hosts; the pod's own may guard any (may be repeated; default every host)")
+	f.BoolVar(&o.allowLocal, "allow-local-addresses", false, "with --kubernetes: let objects of other namespaces than the pod's own make Usher connect to loopback and link-local addresses, and its own")
 	f.StringVar(&o.webhookAddress, "webhook-address", "", "with --kubernetes: where the API server asks before it stores an object; \"\" for nowhere")
 	f.StringVar(&o.webhookSecret, "webhook-cert-secret", "usher-webhook", "the Secret with the webhook's certificate; one is made and rotated where there is none")
 	f.StringVar(&o.webhookConfiguration, "webhook-configuration", "usher", "the ValidatingWebhookConfiguration that gets the authority of a self-made certificate")

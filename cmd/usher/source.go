@@ -30,8 +30,8 @@ func (o *serveOptions) checkSource() error {
 		return errors.New("--config and --kubernetes: expected one of them")
 	case !o.kubernetes && (o.webhookAddress != "" || o.kubeconfig != "" || len(o.namespaces) > 0 || o.allNamespaces):
 		return errors.New("--webhook-address, --kubeconfig, --namespaces and --all-namespaces go with --kubernetes")
-	case !o.kubernetes && len(o.grants) > 0:
-		return errors.New("--namespace-hosts goes with --kubernetes: files are of one owner")
+	case !o.kubernetes && (len(o.grants) > 0 || o.allowLocal):
+		return errors.New("--namespace-hosts and --allow-local-addresses go with --kubernetes: files are of one owner")
 	case o.allNamespaces && len(o.namespaces) > 0:
 		return errors.New("--namespaces and --all-namespaces: expected one of them")
 	}
@@ -87,7 +87,7 @@ func (o *serveOptions) cluster(ctx context.Context, log *zap.Logger, g *gate) (f
 		return nil, failed(err)
 	}
 	c := watch.Cluster{
-		Config: config, Namespace: own, Namespaces: o.namespaces, Hosts: hosts, Presets: presets(), Logger: log, Health: g.health,
+		Config: config, Namespace: own, Namespaces: o.namespaces, Hosts: hosts, AllowLocal: o.allowLocal, Presets: presets(), Logger: log, Health: g.health,
 		Provider: func(c token.Config) error {
 			c.Cache = tokens // which nobody fills: without one, each would make its own
 			_, err := token.New(c)

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 
+	"github.com/usher-authz/usher/extauthz/egress"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -23,6 +23,7 @@ type Config struct {
 	BackendURL string            // http or https, without a path
 	Headers    map[string]string // sent with each look-up, such as a key of the backend's; a client's request never gets them
 	CA         []byte            // PEM certificates that the backend is trusted by, instead of the usual roots
+	NoLocal    bool              // connect to no address of this machine or its link: see package egress
 	Probe      string            // path that the backend answers 200; before it did, a 404 of an object means nothing. Empty: it does
 	Transport  http.RoundTripper // nil: one of its own, without a proxy from the environment
 	Now        func() time.Time  // nil: time.Now
@@ -96,7 +97,7 @@ func New(c Config) (*Client, error) {
 		c.Transport = &http.Transport{
 			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			Proxy:                  nil, // whose metadata decides must not come from a proxy that the environment names
-			DialContext:            (&net.Dialer{Timeout: c.Timeout}).DialContext,
+			DialContext:            egress.Dialer(c.Timeout, c.NoLocal).DialContext,
 			TLSHandshakeTimeout:    time.Second,
 			DisableCompression:     true,
 			MaxConnsPerHost:        c.Parallel,

@@ -19,6 +19,8 @@ import (
 	"github.com/gomodule/redigo/redis"
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/usher-authz/usher/extauthz/egress"
 )
 
 // DefaultPrefix of keys and channels.
@@ -34,6 +36,7 @@ type Config struct {
 	URL                string // redis://HOST:PORT/DB or rediss://
 	Username, Password string
 	CA                 []byte // PEM of the only roots that the server is trusted by; empty: the usual ones
+	NoLocal            bool   // connect to no address of this machine or its link: see package egress
 	Prefix             string // of keys and channels; empty: DefaultPrefix
 
 	Logger *zap.Logger // nil: no log
@@ -94,7 +97,7 @@ func New(c Config) (*List, error) {
 		config: c, address: net.JoinHostPort(u.Hostname(), port), base: c.Prefix + hex.EncodeToString(sum[:]),
 		table: newTable(), made: time.Now(), log: c.Logger, writers: semaphore.NewWeighted(8),
 		options: []redis.DialOption{
-			redis.DialConnectTimeout(timeout), redis.DialReadTimeout(timeout), redis.DialWriteTimeout(timeout),
+			redis.DialContextFunc(egress.Dialer(timeout, c.NoLocal).DialContext), redis.DialReadTimeout(timeout), redis.DialWriteTimeout(timeout),
 			redis.DialDatabase(db), redis.DialUsername(c.Username), redis.DialPassword(c.Password),
 		},
 	}

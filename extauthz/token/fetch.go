@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/usher-authz/usher/extauthz/egress"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -46,7 +47,7 @@ func transportOf(c Config, connect time.Duration, connections int) (http.RoundTr
 		return c.Transport, nil
 	}
 	t := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: connect}).DialContext,
+		DialContext:         egress.Dialer(connect, c.NoLocal).DialContext,
 		TLSHandshakeTimeout: connect, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 64 << 10,
 		MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections, IdleConnTimeout: 90 * time.Second,
 	}

@@ -89,7 +89,7 @@ func TestSecretsAreReadByName(t *testing.T) {
 func TestProvidersOfOtherNamespaces(t *testing.T) {
 	users, shop := namespace(t, "users"), namespace(t, "shop")
 	p := newProvider(t)
-	u := startUsher(t, shop, admin(t), "--namespaces", users+","+shop)
+	u := startUsher(t, shop, admin(t), "--namespaces", users+","+shop, "--allow-local-addresses")
 	kubectl(t, p.manifest(users, "idp", "")+guard(shop, "one", "one.test", "users/idp", ""), "apply", "-f", "-")
 	wantCondition(t, shop, "authpolicy/one", "Accepted", "False", "Invalid", `its spec.allowedNamespaces must have "shop"`)
 	u.wantStatus(t, 503, "one.test", "GET", "/items", p.Mint())

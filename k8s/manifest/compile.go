@@ -78,19 +78,20 @@ type compiler struct {
 	presets map[string]policy.Preset
 	byName  map[key]*Object // the first of each name
 	// qualified says that names carry their namespace, as objects of several ones are loaded.
-	qualified bool
-	given     map[key]*Object            // the providers as they are now, whatever stands in for them; nil: as compiled
-	reviewing bool                       // one object is looked at before it is stored: what it refers to may not have been read
-	apart     bool                       // objects come one by one, of several owners: see Keeper
-	own       string                     // the namespace of the gate itself
-	broken    bool                       // an object has a problem that Parse reported
-	unread    bool                       // an object could not be read so far that its kind and name are known
-	grants    Grants                     // of hosts to tenants
-	hosts     claims                     // of Enforce policies
-	conflicts map[string]bool            // files of policies that want a host of another's
-	ungranted map[string]bool            // files of policies that want a host that their tenant was not granted
-	published map[[2]string]publishedKey // of assertions, by tenant and kid
-	problems  policy.Problems
+	qualified  bool
+	given      map[key]*Object // the providers as they are now, whatever stands in for them; nil: as compiled
+	reviewing  bool            // one object is looked at before it is stored: what it refers to may not have been read
+	apart      bool            // objects come one by one, of several owners: see Keeper
+	allowLocal bool
+	own        string                     // the namespace of the gate itself
+	broken     bool                       // an object has a problem that Parse reported
+	unread     bool                       // an object could not be read so far that its kind and name are known
+	grants     Grants                     // of hosts to tenants
+	hosts      claims                     // of Enforce policies
+	conflicts  map[string]bool            // files of policies that want a host of another's
+	ungranted  map[string]bool            // files of policies that want a host that their tenant was not granted
+	published  map[[2]string]publishedKey // of assertions, by tenant and kid
+	problems   policy.Problems
 	// What only the users of configurations can tell; nil: nobody is asked.
 	tryProvider func(token.Config) error
 	tryBackend  func(lookup.Config) error

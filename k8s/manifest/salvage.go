@@ -33,6 +33,8 @@ type Keeper struct {
 	// Own is the gate's own namespace: who writes there can change the gate itself. Each other namespace is a tenant's, who must
 	// not be able to touch what is others'. Empty: each is.
 	Own string
+	// AllowLocal lets Usher connect to its own machine and its link for objects of tenants too: see package egress.
+	AllowLocal bool
 	// Grants say which hosts the policies of tenants may have.
 	Grants Grants
 	// Provider and Backend say what only those can tell who use the configurations: an error is a problem of the object. They
@@ -109,7 +111,8 @@ func (k *Keeper) Compile(objects []Object) (*Compiled, map[string]Verdict) {
 // compiler is one for objects that stand each for itself.
 func (k *Keeper) compiler() *compiler {
 	c := newCompiler(k.presets)
-	c.qualified, c.apart, c.own, c.grants = true, true, k.Own, k.Grants
+	c.qualified, c.apart = true, true
+	c.own, c.allowLocal, c.grants = k.Own, k.AllowLocal, k.Grants
 	c.tryProvider, c.tryBackend = k.Provider, k.Backend
 	c.read = k.documents.look
 	return c

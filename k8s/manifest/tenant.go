@@ -9,6 +9,9 @@ func (c *compiler) tenant(o *Object) string {
 	return o.Namespace
 }
 
+// noLocal reports whether Usher must not connect to its own machine and link for the object.
+func (c *compiler) noLocal(o *Object) bool { return c.tenant(o) != "" && !c.allowLocal }
+
 // idle notes which Shadow policies see no request.
 func (c *compiler) idle(compiled *Compiled, verdicts map[string]Verdict) {
 	idle := map[string]bool{}

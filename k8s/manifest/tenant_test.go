@@ -270,3 +270,32 @@ func TestKeeper_forgets_what_was_replaced(t *testing.T) {
 		t.Errorf("a.test is guarded by %s, want 503", got)
 	}
 }
+
+// What a tenant's object makes Usher connect to is bounded: of a provider, its revocation list and a backend alike, and what
+// is bounded shares nothing with what is not.
+func TestConfigurations_of_tenants_connect_to_nothing_local(t *testing.T) {
+	const backend = ", backend: {url: 'http://backend.test:8000'}"
+	objects := parts{providerOf("usher", ""), guardOf("usher", "a", "a.test", backend), providerOf("good", ""), guardOf("good", "b", "b.test", backend)}
+	prints := map[string]bool{}
+	for _, allow := range []bool{false, true} {
+		k := tenantKeeper(t)
+		k.AllowLocal = allow
+		c, v := k.Compile(objects.parse(t))
+		for name, want := range map[string]bool{"usher": false, "good": !allow} {
+			if got := c.Providers[name+"/idp"].NoLocal; got != want {
+				t.Errorf("provider of %s: %v, want %v: %v", name, got, want, v)
+			}
+		}
+		if c.Backends["usher/a"].NoLocal || c.Backends["good/b"].NoLocal == allow {
+			t.Errorf("backends: %+v", c.Backends)
+		}
+		prints[c.Providers["good/idp"].Fingerprint] = true
+	}
+	if len(prints) != 2 || prints[""] {
+		t.Errorf("fingerprints %v, want two: a running verifier must not outlive the flag", prints)
+	}
+	compiled, problems := Compile(objects.parse(t), nil)
+	if compiled == nil || compiled.Providers["good/idp"].NoLocal || compiled.Backends["good/b"].NoLocal {
+		t.Errorf("files are of one owner: %v", problems)
+	}
+}

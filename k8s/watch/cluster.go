@@ -37,6 +37,8 @@ type Cluster struct {
 	// Namespace is our own: of the lease by which one replica is elected, and the one whose objects are trusted. Empty: there is
 	// no election, and no status.
 	Namespace string
+	// AllowLocal lets objects of other namespaces than our own make Usher connect to its own machine and its link.
+	AllowLocal bool
 	// Hosts say which hosts the policies of other namespaces than our own may have.
 	Hosts   manifest.Grants
 	Presets map[string]policy.Preset
@@ -94,7 +96,8 @@ func NewWatcher(c Cluster) (*Watcher, error) {
 		Cluster: c, requests: newRequests(c.Logger), changed: make(chan struct{}, 1), known: map[string]*object{},
 		keeper: manifest.NewKeeper(c.Presets), reviewing: make(chan struct{}, maxReviews), waiting: "the API server was not asked yet",
 	}
-	w.keeper.Own, w.keeper.Grants, w.keeper.Provider, w.keeper.Backend = c.Namespace, c.Hosts, c.Provider, c.Backend
+	w.keeper.Own, w.keeper.AllowLocal, w.keeper.Grants = c.Namespace, c.AllowLocal, c.Hosts
+	w.keeper.Provider, w.keeper.Backend = c.Provider, c.Backend
 	w.Config = w.requests.observe(c.Config)
 	reader, err := newClient(w.Config, 200)
 	if err != nil {
