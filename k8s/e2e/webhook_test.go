@@ -57,7 +57,7 @@ webhooks:
 	})
 	t.Run("what_is_referred_to_may_come_later", func(t *testing.T) {
 		out := kubectl(t, guard(ns, "three", "three.test", "later", "")+p.manifest(ns, "later", ", proofOfPossession: {nonces: true, nonceKeyRef: {name: none}}"), "apply", "-f", "-")
-		if !strings.Contains(out, `Warning: spec.providers[0]: found unknown provider "later"`) || !strings.Contains(out, `found no Secret "none"`) {
+		if !strings.Contains(out, `Warning: spec.providers[0]: found unknown provider "later"`) || !strings.Contains(out, `found Secret "none", which was not read yet`) {
 			t.Errorf("no warning: %s", out)
 		}
 	})
