@@ -16,7 +16,8 @@ import (
 var ErrNoLogout = errors.New("no provider of that name takes logout tokens")
 
 // revocations makes the list that a provider asks for; nil if it asks for none. It knows what the provider's list of the
-// State before knew, whatever the provider was called.
+// State before knew, whatever the provider was called: lists are shared while both run, and so only within one tenant's, who
+// could else revoke tokens of another's users by logout tokens that his own keys sign.
 func revocations(prev *State, c token.Config) (*revocation.List, error) {
 	r := c.Revocation
 	if r == nil {
@@ -30,7 +31,7 @@ func revocations(prev *State, c token.Config) (*revocation.List, error) {
 		return list, err
 	}
 	for _, old := range prev.providers {
-		if old.revoked != nil && (old.name == c.Name || old.logout.URL == r.URL) {
+		if old.revoked != nil && old.tenant == c.Tenant && (old.name == c.Name || old.logout.URL == r.URL) {
 			list.Inherit(old.revoked)
 		}
 	}

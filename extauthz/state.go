@@ -39,6 +39,7 @@ type Lookup interface {
 // provider is a running verifier; states share one for as long as its specification is the same.
 type provider struct {
 	token.Provider
+	tenant      string
 	name        string // as in the identities that it makes
 	fingerprint string
 	revoked     *revocation.List // nil: none
@@ -86,7 +87,7 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 			if err != nil {
 				return nil, err
 			}
-			p = &provider{Provider: v, name: config.Name, fingerprint: config.Fingerprint, revoked: list, logout: config.Revocation, done: make(chan struct{})}
+			p = &provider{Provider: v, tenant: config.Tenant, name: config.Name, fingerprint: config.Fingerprint, revoked: list, logout: config.Revocation, done: make(chan struct{})}
 		}
 		s.providers[name], s.Verifiers[name] = p, p.Provider
 	}

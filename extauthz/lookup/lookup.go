@@ -23,6 +23,7 @@ type Config struct {
 	BackendURL string            // http or https, without a path
 	Headers    map[string]string // sent with each look-up, such as a key of the backend's; a client's request never gets them
 	CA         []byte            // PEM certificates that the backend is trusted by, instead of the usual roots
+	Tenant     string            // whose it is: see policy.Source. Clients of two are not equal, and fail each for itself
 	NoLocal    bool              // connect to no address of this machine or its link: see package egress
 	Probe      string            // path that the backend answers 200; before it did, a 404 of an object means nothing. Empty: it does
 	Transport  http.RoundTripper // nil: one of its own, without a proxy from the environment

@@ -86,6 +86,7 @@ type Config struct {
 	Typ            []string          // accepted `typ`; empty: any
 	ClockSkew      *time.Duration    // nil: 30 s; not negative
 	AllowHTTP      bool              // ask the provider over plain http
+	Tenant         string            // whose it is: see policy.Source. Nothing is shared between tenants
 	NoLocal        bool              // connect to no address of this machine or its link: see package egress
 	CA             []byte            // PEM of the only roots that the provider is trusted by; empty: the usual ones
 	Identity       *policy.Mapping   // claims -> identity; not nil

@@ -217,7 +217,10 @@ func TestReviewsTellNothingOfSecrets(t *testing.T) {
 	provider := func(name, key string) map[string]any {
 		return map[string]any{"issuer": "https://a.example.com", "audiences": []any{"a"}, "introspection": map[string]any{"endpoint": "https://a.example.com/i", "clientID": "a", "clientSecretRef": map[string]any{"name": name, "key": key}}}
 	}
-	eventually(t, func() error { _, err := review(address, good, "IdentityProvider", good, "forged", provider("none", "x")); return err })
+	eventually(t, func() error {
+		_, err := review(address, good, "IdentityProvider", good, "forged", provider("none", "x"))
+		return err
+	})
 	ask := func(requested, kind string, spec map[string]any) string {
 		t.Helper()
 		answer, err := review(address, requested, kind, good, "forged", spec)

@@ -12,7 +12,7 @@ const maxBackendCacheFor = time.Minute
 // backend checks where objects are looked up, and resolves what look-ups need there.
 func (c *compiler) backend(o *Object) lookup.Config {
 	spec := o.AuthPolicy.Spec.Backend
-	config := lookup.Config{BackendURL: spec.URL, NoLocal: c.noLocal(o), Probe: c.presets[o.AuthPolicy.Spec.API.Preset].Probe}
+	config := lookup.Config{BackendURL: spec.URL, Tenant: c.tenant(o), NoLocal: c.noLocal(o), Probe: c.presets[o.AuthPolicy.Spec.API.Preset].Probe}
 	if spec.URL == "" {
 		c.missing(o, "the backend's URL, such as http://langgraph.agents.svc:8000", "spec", "backend", "url")
 	} else {

@@ -21,7 +21,7 @@ const maxSkew = 10 * time.Minute
 func (c *compiler) provider(o *Object) token.Config {
 	spec := &o.IdentityProvider.Spec
 	config := token.Config{
-		Name: c.name(o), Issuer: spec.Issuer, Audiences: spec.Audiences, AllowHTTP: spec.AllowHTTP, NoLocal: c.noLocal(o),
+		Name: c.name(o), Issuer: spec.Issuer, Audiences: spec.Audiences, AllowHTTP: spec.AllowHTTP, Tenant: c.tenant(o), NoLocal: c.noLocal(o),
 	}
 	if spec.Issuer == "" {
 		c.missing(o, "the exact issuer of its tokens, such as https://auth.example.com/realms/agents", "spec", "issuer")

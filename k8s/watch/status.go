@@ -64,6 +64,8 @@ func (v *verdict) conditions(refused policy.Problems, health map[string]token.St
 			programmed.Status, programmed.Reason, programmed.Message = metav1.ConditionFalse, reasonLastGood, "The last good version is in force."
 		case !good && v.shadow:
 			programmed.Status, programmed.Reason, programmed.Message = metav1.ConditionFalse, reasonNotInForce, "No version was ever good: nothing is decided beside what is in force."
+		case !good && v.notGranted:
+			programmed.Status, programmed.Reason, programmed.Message = metav1.ConditionFalse, reasonClosed, "No version was ever good: requests to those of its hosts that its namespace was granted, and no other policy guards, are answered 503."
 		case !good:
 			programmed.Status, programmed.Reason, programmed.Message = metav1.ConditionFalse, reasonClosed, "No version was ever good: requests to those of its hosts that no other policy guards are answered 503."
 		case len(refused) > 0:
