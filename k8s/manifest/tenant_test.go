@@ -136,6 +136,22 @@ func TestHosts_of_tenants(t *testing.T) {
 	}
 }
 
+// A policy that did not change is compiled with what came beside it.
+func TestHosts_of_tenants_are_looked_at_again(t *testing.T) {
+	k := tenantKeeper(t)
+	idps, good := parts{providerOf("good", ""), providerOf("evil", "")}.parse(t), parts{guardOf("good", "all", "'*.example.com'", "")}.parse(t)
+	older := parts{guardOf("evil", "older", "a.example.com", "")}.parse(t)
+	for i, c := range []struct {
+		policies []Object
+		want     string
+	}{{good, "good/all"}, {slices.Concat(older, good), "evil/older"}, {good, "good/all"}, {slices.Concat(good, older), "good/all"}} {
+		compiled, verdicts := k.Compile(slices.Concat(idps, c.policies))
+		if got := guardian(compiled, "a.example.com"); got != c.want {
+			t.Errorf("reading %d: a.example.com is guarded by %s, want %s: %v", i+1, got, c.want, verdicts)
+		}
+	}
+}
+
 func TestGrants_are_read(t *testing.T) {
 	for _, text := range []string{"", "good", "=a.test", "good=", "good=a.test,", "good=a b", "good=https://a.test", "go.od=a.test", "Good Team=a.test", "good=*.*.test", "good=a.test:80"} {
 		if err := new(Grants).Add(text); err == nil {
@@ -234,10 +250,11 @@ func TestProvider_that_was_withdrawn_from_a_namespace(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := tenantKeeper(t)
-			if compiled, v := k.Compile(parts{providerOf("good", allowed), mine}.parse(t)); guardian(compiled, "mine.test") != "evil/mine" {
+			policies := parts{mine}.parse(t) // the same object in both readings: it did not change
+			if compiled, v := k.Compile(append(parts{providerOf("good", allowed)}.parse(t), policies...)); guardian(compiled, "mine.test") != "evil/mine" {
 				t.Fatalf("%v", v)
 			}
-			compiled, verdicts := k.Compile(parts{providerOf("good", c.then), mine}.parse(t))
+			compiled, verdicts := k.Compile(append(parts{providerOf("good", c.then)}.parse(t), policies...))
 			if got := guardian(compiled, "mine.test"); got != c.want {
 				t.Errorf("mine.test is guarded by %s, want %s: %v", got, c.want, verdicts)
 			}
