@@ -174,8 +174,9 @@ func (c *compiler) named(o *Object, name string) *Object {
 	if !p.allows(o.Namespace) {
 		return nil
 	}
-	// What was withdrawn is withdrawn, in a version with a mistake elsewhere too.
-	if now := c.now(c.key(p)); now != nil && now.legible() && !now.allows(o.Namespace) {
+	// What was withdrawn is withdrawn, in a version with a mistake elsewhere too. It needs no note in memos: what is remembered
+	// of an earlier reading is asked for before anything stands in for a provider.
+	if now := c.given[c.key(p)]; now != nil && now.legible() && !now.allows(o.Namespace) {
 		return nil
 	}
 	return p

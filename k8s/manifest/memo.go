@@ -41,18 +41,6 @@ func (c *compiler) lookUp(k key) *Object {
 	return o
 }
 
-// current marks the key of a provider as it is now, which may be another one than that which is compiled.
-const current = "current "
-
-// now finds a provider as it is now, and notes that as lookUp does.
-func (c *compiler) now(k key) *Object {
-	o := c.given[k]
-	if c.asked != nil {
-		c.asked[key{current + k.kind, k.namespace, k.name}] = identity(o)
-	}
-	return o
-}
-
 // identity is the same for the same manifest alone: an Object is copied, and what it points at is not changed once it is made.
 func identity(o *Object) any {
 	switch {
@@ -67,11 +55,7 @@ func identity(o *Object) any {
 // still reports whether all of that would be found again.
 func (c *compiler) still(asked map[key]any) bool {
 	for k, found := range asked {
-		from := c.byName
-		if kind, ok := strings.CutPrefix(k.kind, current); ok {
-			from, k.kind = c.given, kind
-		}
-		if identity(from[k]) != found {
+		if identity(c.byName[k]) != found {
 			return false
 		}
 	}
