@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -219,7 +220,10 @@ func (c *certificates) config() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2"},
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if named := hello.SupportedProtos; len(named) > 0 && !slices.Contains(named, "h2") {
+				return nil, fmt.Errorf("the client names the protocols %.50q, expected h2", named) // package tls would take http/1.1 for none
+			}
 			m := c.current.Load()
 			config := &tls.Config{
 				MinVersion:             tls.VersionTLS13,

@@ -55,10 +55,10 @@ func TestWhyAHandshakeFailedIsLogged(t *testing.T) {
 		_ = raw.Close()
 		<-done
 	}
-	showing := func(certificate, key []byte, authority *authority) func(net.Conn) {
+	showing := func(certificate, key []byte, authority *authority, protocols ...string) func(net.Conn) {
 		pool := x509.NewCertPool()
 		pool.AddCert(authority.certificate)
-		config := &tls.Config{RootCAs: pool, ServerName: "usher.test", NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13}
+		config := &tls.Config{RootCAs: pool, ServerName: "usher.test", NextProtos: protocols, MinVersion: tls.VersionTLS13}
 		if certificate != nil {
 			pair, err := tls.X509KeyPair(certificate, key)
 			if err != nil {
@@ -80,7 +80,13 @@ func TestWhyAHandshakeFailedIsLogged(t *testing.T) {
 		client func(net.Conn)
 		want   string // in the log; empty: no line
 	}{
-		{"a_good_certificate", showing(good, goodKey, a), ""},
+		{"a_good_certificate", showing(good, goodKey, a, "h2"), ""},
+		{"among_other_protocols", showing(good, goodKey, a, "istio", "h2"), ""},
+		{"a_client_that_names_no_protocol", showing(good, goodKey, a), ""},
+		{"another_protocol", showing(good, goodKey, a, "http/1.1"), "the client names the protocols [\"http/1.1\"], expected h2"},
+		{"TLS_1.2", func(c net.Conn) {
+			_ = tls.Client(c, &tls.Config{MaxVersion: tls.VersionTLS12, InsecureSkipVerify: true}).Handshake() //nolint:gosec // it is the server that refuses
+		}, "unsupported versions"},
 		{"another_name", showing(other, otherKey, a), `--grpc-client-san: the client's certificate is for ["spiffe://mesh.test/ns/edge/sa/other"], expected another name`},
 		{"another_authority", showing(strange, strangeKey, a), "signed by unknown authority"},
 		{"expired", showing(old, oldKey, a), "has expired"},

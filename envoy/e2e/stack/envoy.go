@@ -22,6 +22,7 @@ func (s *Stack) NewEnvoy(ctx context.Context, name, bootstrap string) (*Part, st
 	}
 	p := s.part(&Part{
 		Name:    "envoy-" + name,
+		Admin:   "http://" + addresses[1],
 		command: []string{s.tools.envoy, "-c", file, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warn"},
 		ready:   answers200("http://" + addresses[1] + "/ready"),
 	})

@@ -27,6 +27,8 @@ const (
 // Its methods may be called from several goroutines.
 type Part struct {
 	Name string
+	// Admin is the URL of the admin pages of an Envoy from NewEnvoy.
+	Admin string
 
 	command []string
 	dir     string

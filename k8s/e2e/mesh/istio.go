@@ -40,6 +40,9 @@ type ingress struct {
 	policy *security.AuthorizationPolicy
 	routes []*networking.VirtualService
 	check  *meshv1alpha1.MeshConfig_ExtensionProvider_EnvoyExternalAuthorizationGrpcProvider
+	rules  []*networking.DestinationRule
+	// secrets are what istiod hands out by their names.
+	secrets []any
 }
 
 // The names that istiod gives.
@@ -86,7 +89,9 @@ func readIngress(objects string, mesh *meshv1alpha1.MeshConfig) (*ingress, error
 		case "Gateway":
 			into = &networking.Gateway{}
 		case "DestinationRule":
-			into = &networking.DestinationRule{}
+			d := &networking.DestinationRule{}
+			in.rules = append(in.rules, d)
+			into = d
 		case "ServiceEntry":
 			into = &networking.ServiceEntry{}
 		default:
@@ -388,6 +393,9 @@ func (in *ingress) static(moved map[string]string) (string, error) {
 					ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: &corev3.Http2ProtocolOptions{}},
 				}},
 			})}
+			if c.TransportSocket, err = in.socketToUsher(); err != nil {
+				return "", err
+			}
 		}
 		cluster, err := generic(c)
 		if err != nil {
@@ -401,7 +409,7 @@ func (in *ingress) static(moved map[string]string) (string, error) {
 	}
 	text, err := json.MarshalIndent(map[string]any{
 		"admin":           map[string]any{"address": socketAddress("127.0.0.1", "ADMIN")},
-		"staticResources": map[string]any{"listeners": []any{listener}, "clusters": clusters},
+		"staticResources": map[string]any{"listeners": []any{listener}, "clusters": clusters, "secrets": in.secrets},
 	}, "", " ")
 	return string(text), err
 }

@@ -19,6 +19,7 @@ type translation struct {
 	Routes    map[string]map[string]any // by name
 	Clusters  []map[string]any
 	Endpoints map[string]map[string]any // by cluster
+	Secrets   []any                     // which egctl names, but does not write
 	// Status holds the messages of each object's conditions, as "Kind name: message".
 	Status []string
 }
@@ -99,8 +100,8 @@ func statuses(tree map[string]any) (out []string) {
 	return out
 }
 
-// static makes a bootstrap of it that needs no control plane: LISTEN and ADMIN stand for ports, routes and endpoints are put
-// in place, and each endpoint becomes the loopback address that moved gives for it. Nothing else is changed.
+// static makes a bootstrap of it that needs no control plane: LISTEN and ADMIN stand for ports, routes, endpoints and secrets are
+// put in place, and each endpoint becomes the loopback address that moved gives for it. Nothing else is changed.
 func (t *translation) static(moved map[string]string) (string, error) {
 	var listeners []any
 	for _, l := range t.Listeners {
@@ -140,6 +141,7 @@ func (t *translation) static(moved map[string]string) (string, error) {
 		delete(load, "@type")
 		c["type"], c["loadAssignment"] = "STATIC", load
 	}
+	staticSecrets(t.Clusters)
 	for _, list := range [][]map[string]any{t.Clusters, {listeners[0].(map[string]any)}} {
 		for _, o := range list {
 			delete(o, "@type")
@@ -147,9 +149,30 @@ func (t *translation) static(moved map[string]string) (string, error) {
 	}
 	text, err := json.MarshalIndent(map[string]any{
 		"admin":           map[string]any{"address": socketAddress("127.0.0.1", "ADMIN")},
-		"staticResources": map[string]any{"listeners": listeners, "clusters": t.Clusters},
+		"staticResources": map[string]any{"listeners": listeners, "clusters": t.Clusters, "secrets": t.Secrets},
 	}, "", " ")
 	return string(text), err
+}
+
+// staticSecrets has secrets looked up in the bootstrap, by their name alone.
+func staticSecrets(node any) {
+	switch n := node.(type) {
+	case map[string]any:
+		if n["sdsConfig"] != nil {
+			delete(n, "sdsConfig")
+		}
+		for _, v := range n {
+			staticSecrets(v)
+		}
+	case []any:
+		for _, v := range n {
+			staticSecrets(v)
+		}
+	case []map[string]any:
+		for _, v := range n {
+			staticSecrets(v)
+		}
+	}
 }
 
 func socketAddress(host, port string) map[string]any {
