@@ -143,6 +143,31 @@ func attacks(t *testing.T, g *gate) {
 			}
 		}
 	})
+	t.Run("so it is with a body that is edited", func(t *testing.T) {
+		r := g.want(t, 200, call{method: "POST", path: "/threads", token: alice, body: `{"metadata": {"owner": "bob"}}`, header: map[string]string{
+			"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA",
+		}})
+		if !strings.Contains(r.body, `"owner":"alice"`) {
+			t.Errorf("not stamped: %.300s", r.body)
+		}
+	})
+	t.Run("an extended CONNECT of HTTP/2 ends at the gate (RFC 8441)", func(t *testing.T) {
+		rest := func(path string) [][2]string {
+			return [][2]string{{":scheme", "http"}, {":authority", host}, {":path", path}, {"authorization", "Bearer " + alice}}
+		}
+		if status := g.overHTTP2(t, append([][2]string{{":method", "GET"}}, rest("/ok")...)...); status != 200 {
+			t.Errorf("a GET is %d", status)
+		}
+		backend.reset()
+		for _, path := range []string{"/ok", "/threads/8f9c3a52-7f0e-4d8b-9d53-6f1c2a4b7e01", "/threads/8f9c3a52-7f0e-4d8b-9d53-6f1c2a4b7e01/stream/events"} {
+			if status := g.overHTTP2(t, append([][2]string{{":method", "CONNECT"}, {":protocol", "websocket"}}, rest(path)...)...); status != 0 && status < 400 {
+				t.Errorf("%s: %d", path, status)
+			}
+		}
+		for _, r := range backend.take() {
+			t.Errorf("the backend saw %s %s", r.Method, r.URL)
+		}
+	})
 	t.Run("two Authorization headers are none", func(t *testing.T) {
 		line := g.raw(t, "POST /threads/search HTTP/1.1\r\nHost: "+host+"\r\nAuthorization: Bearer "+bob+"\r\nAuthorization: Bearer "+alice+
 			"\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")

@@ -151,6 +151,15 @@ spec:
 	if seen := backend.take(); len(seen) > 0 {
 		t.Errorf("the backend saw %s", seen[0].URL)
 	}
+	// Envoy Gateway lets websockets through on a route that does not say otherwise. Usher does not.
+	upgrade := map[string]string{"Connection": "Upgrade", "Upgrade": "websocket"}
+	g.want(t, 401, call{path: "/threads/search", header: upgrade})
+	if r := g.want(t, 403, call{path: "/threads/8f9c3a52-7f0e-4d8b-9d53-6f1c2a4b7e01", token: alice, header: upgrade}); !strings.Contains(r.body, "An upgrade is not possible here.") {
+		t.Errorf("an upgrade is answered %.300s", r.body)
+	}
+	if seen := backend.take(); len(seen) > 0 {
+		t.Errorf("the backend saw %s", seen[0].URL)
+	}
 	found := g.want(t, 200, call{method: "POST", path: "/threads/search", token: bob, body: `{"limit": 1000}`})
 	if strings.Contains(found.body, "alice") {
 		t.Errorf("Bob finds what is Alice's: %.300s", found.body)
