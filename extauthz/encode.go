@@ -45,9 +45,7 @@ func (r *response) encode() (encoded []byte, ok bool) {
 		w.headers(2, r.headers)
 		w.wrap(3, end)
 	} else { // DeniedHttpResponse
-		if r.body != "" {
-			w.text(3, r.body)
-		}
+		w.some(3, r.body)
 		w.headers(2, r.headers)
 		status := w.left
 		w.number(1, uint64(r.status)) // envoy.type.v3.HttpStatus
@@ -55,9 +53,7 @@ func (r *response) encode() (encoded []byte, ok bool) {
 		w.wrap(2, end)
 	}
 	end = w.left
-	if r.code != codes.OK {
-		w.number(1, uint64(r.code)) // google.rpc.Status
-	}
+	w.number(1, uint64(r.code)) // google.rpc.Status
 	w.wrap(1, end)
 	return w.buffer[w.left:], w.ok
 }
@@ -127,10 +123,12 @@ func (w *writer) tag(field protowire.Number, t protowire.Type) {
 	w.varint(protowire.EncodeTag(field, t))
 }
 
-// number writes a field with a number.
+// number writes a field with a number, if it is not 0 (as proto3 has it).
 func (w *writer) number(field protowire.Number, v uint64) {
-	w.varint(v)
-	w.tag(field, protowire.VarintType)
+	if v != 0 {
+		w.varint(v)
+		w.tag(field, protowire.VarintType)
+	}
 }
 
 // wrap makes what was written since that many bytes were free the content of a field.
@@ -146,6 +144,13 @@ func (w *writer) text(field protowire.Number, s string) {
 	w.left -= len(s)
 	copy(w.buffer[w.left:], s)
 	w.wrap(field, end)
+}
+
+// some writes a field with a string, if it is not empty.
+func (w *writer) some(field protowire.Number, s string) {
+	if s != "" {
+		w.text(field, s)
+	}
 }
 
 // message writes a field with a message that the generated code encodes.
@@ -164,10 +169,8 @@ func (w *writer) headers(field protowire.Number, list []policy.Header) {
 		option := w.left
 		w.number(3, uint64(corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD))
 		value := w.left
-		if h.Value != "" {
-			w.text(2, h.Value)
-		}
-		w.text(1, h.Name)
+		w.some(2, h.Value)
+		w.some(1, h.Name)
 		w.wrap(1, value)
 		w.wrap(field, option)
 	}
