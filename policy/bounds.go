@@ -1,10 +1,6 @@
 package policy
 
-import (
-	"fmt"
-
-	"cel.dev/cel-go/common/ast"
-)
+import "fmt"
 
 // Bounds of one policy, far beyond what people write: one policy must not hold up those that are compiled beside it, and what a
 // request costs depends on some of them. docs/policies.md names them.
@@ -56,26 +52,4 @@ func (n *vocabulary) spend(t Text) (Problems, bool) {
 		return Problems{{Pos: t.Pos, Found: fmt.Sprintf("more than %d bytes of expressions in one policy", maxExpressionBytes), Want: "fewer", Hint: "variables hold lists, conditions hold what several expressions say"}}, false
 	}
 	return nil, true
-}
-
-// checkNesting looks at an expression before its types are.
-func checkNesting(parsed *ast.AST, t Text) *Problem {
-	var deepest func(x ast.NavigableExpr, at int) int
-	deepest = func(x ast.NavigableExpr, at int) int {
-		switch x.Kind() {
-		case ast.ListKind, ast.MapKind, ast.ComprehensionKind:
-			at++
-		}
-		most := at
-		for _, child := range x.Children() {
-			if most <= maxNesting {
-				most = max(most, deepest(child, at))
-			}
-		}
-		return most
-	}
-	if deepest(ast.NavigateAST(parsed), 0) <= maxNesting {
-		return nil
-	}
-	return &Problem{Pos: t.Pos, Found: fmt.Sprintf("expression with lists, objects or loops more than %d deep within each other", maxNesting), Want: fmt.Sprintf("at most %d", maxNesting), Hint: "variables hold lists and objects of any shape"}
 }

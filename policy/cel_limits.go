@@ -205,6 +205,28 @@ func (e *expression) eval(s *scope) (ref.Val, error) {
 	return v, err
 }
 
+// checkNesting looks at an expression before its types are.
+func checkNesting(parsed *ast.AST, t Text) *Problem {
+	var deepest func(x ast.NavigableExpr, at int) int
+	deepest = func(x ast.NavigableExpr, at int) int {
+		switch x.Kind() {
+		case ast.ListKind, ast.MapKind, ast.ComprehensionKind:
+			at++
+		}
+		most := at
+		for _, child := range x.Children() {
+			if most <= maxNesting {
+				most = max(most, deepest(child, at))
+			}
+		}
+		return most
+	}
+	if deepest(ast.NavigateAST(parsed), 0) <= maxNesting {
+		return nil
+	}
+	return &Problem{Pos: t.Pos, Found: fmt.Sprintf("expression with lists, objects or loops more than %d deep within each other", maxNesting), Want: fmt.Sprintf("at most %d", maxNesting), Hint: "variables hold lists and objects of any shape"}
+}
+
 // checkCalls finds what no limit at run time can make safe: patterns that a request brings, patterns whose program is
 // long, and `format`, which can write a list as often as it likes.
 func (c *compiler) checkCalls(native *ast.AST, t Text) Problems {

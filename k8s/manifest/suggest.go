@@ -19,9 +19,6 @@ func didYouMean(name string, known []string) string {
 	return policy.DidYouMean(name, known)
 }
 
-// maxListed is how many alternatives a problem lists: nobody reads more of them, and each problem has its own.
-const maxListed = 50
-
 // oneOf lists alternatives: a, b or c.
 func oneOf(list []string) string {
 	if n := len(list) - maxAlternatives; n > 0 {
@@ -29,9 +26,6 @@ func oneOf(list []string) string {
 	}
 	if len(list) < 2 {
 		return strings.Join(list, "")
-	}
-	if len(list) > maxListed {
-		return fmt.Sprintf("%s or one of %d more", strings.Join(list[:maxListed], ", "), len(list)-maxListed)
 	}
 	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
 }
