@@ -51,7 +51,7 @@ func TestTheSchemaRefuses(t *testing.T) {
 	})
 	refused := map[string]string{} // by kind
 	for _, o := range objects(t, long) {
-		err := try(t, o, "default")
+		_, err := create(t, o, "default", true)
 		if err == nil {
 			t.Errorf("%s %s is taken", o.GetKind(), o.GetName())
 			continue

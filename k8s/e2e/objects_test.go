@@ -14,45 +14,63 @@ import (
 	"k8s.io/client-go/dynamic"
 )
 
-// objects reads the documents of a text as kubectl does.
-func objects(t *testing.T, text string) (out []*unstructured.Unstructured) {
-	t.Helper()
+// readObjects reads the documents of a text as kubectl does.
+func readObjects(text string) (out []*unstructured.Unstructured, err error) {
 	d := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
 	for {
 		var raw runtime.RawExtension
 		if err := d.Decode(&raw); errors.Is(err, io.EOF) {
-			return out
+			return out, nil
 		} else if err != nil {
-			t.Fatalf("%v in\n%s", err, text)
+			return nil, err
 		}
 		if len(raw.Raw) == 0 || string(raw.Raw) == "null" {
 			continue
 		}
 		o := &unstructured.Unstructured{}
 		if err := o.UnmarshalJSON(raw.Raw); err != nil {
-			t.Fatalf("%v in\n%s", err, text)
+			return nil, err
 		}
 		out = append(out, o)
 	}
 }
 
-// of is a client for the objects of that kind in a namespace.
-func of(t *testing.T, kind, namespace string) dynamic.ResourceInterface {
+func objects(t *testing.T, text string) []*unstructured.Unstructured {
 	t.Helper()
-	c, err := dynamic.NewForConfig(shared.Config(""))
+	out, err := readObjects(text)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	return out
+}
+
+// resources are Usher's kinds.
+var resources = map[string]string{"AuthPolicy": "authpolicies", "IdentityProvider": "identityproviders"}
+
+// create asks the API server to store the object, strictly, and returns what it warns of. Where it has no namespace it goes into
+// this one.
+func create(t *testing.T, o *unstructured.Unstructured, namespace string, dryRun bool) (warnings string, err error) {
+	t.Helper()
+	if own := o.GetNamespace(); own != "" {
+		namespace = own
+	}
+	var warned warningText
+	config := shared.Config("")
+	config.WarningHandler = &warned
+	c, err := dynamic.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	resource, known := map[string]string{"AuthPolicy": "authpolicies", "IdentityProvider": "identityproviders"}[kind]
-	if !known {
-		t.Fatalf("kind %q", kind)
+	options := metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}
+	if dryRun {
+		options.DryRun = []string{metav1.DryRunAll}
 	}
-	return c.Resource(schema.GroupVersionResource{Group: "usher.dev", Version: "v1alpha1", Resource: resource}).Namespace(namespace)
+	resource := schema.GroupVersionResource{Group: "usher.dev", Version: "v1alpha1", Resource: resources[o.GetKind()]}
+	_, err = c.Resource(resource).Namespace(namespace).Create(t.Context(), o, options)
+	return warned.String(), err
 }
 
-// try asks the API server whether it would store the object, as `kubectl apply --dry-run=server` does, and stores nothing.
-func try(t *testing.T, o *unstructured.Unstructured, namespace string) error {
-	t.Helper()
-	_, err := of(t, o.GetKind(), namespace).Create(t.Context(), o, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict})
-	return err
-}
+// warningText is what the API server warned of, a line each.
+type warningText struct{ strings.Builder }
+
+func (w *warningText) HandleWarningHeader(_ int, _, text string) { w.WriteString(text + "\n") }

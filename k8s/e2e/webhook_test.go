@@ -45,7 +45,7 @@ webhooks:
 	t.Run("kubectl_prints_what_is_wrong", func(t *testing.T) {
 		for _, c := range []struct{ name, object, want string }{
 			{"an_expression", guard(ns, "two", "two.test", "idp", `, allow: "user.identiti == 'a'"`), "spec.rules[0].allow: "},
-			{"a_field_that_makes_no_sense", p.manifest(ns, "other", ", clockSkew: 1h"), "spec.clockSkew: found 1h0m0s, expected 0s to 10m0s"},
+			{"a_field_that_makes_no_sense", p.manifest(ns, "other", ", jwt: {typ: [dpop+jwt]}"), `spec.jwt.typ[0]: found typ "dpop+jwt", expected the type of access tokens`},
 			{"a_host_that_another_guards", guard(ns, "two", "one.test", "idp", ""), `spec.hosts[0]: found host "one.test"`},
 			{"a_new_version", guard(ns, "one", "one.test", "idp", ", allow: '1'"), "spec.rules[0].allow: "},
 		} {

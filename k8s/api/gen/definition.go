@@ -87,6 +87,12 @@ func unquotedOn(n *yaml.Node) {
 		return
 	}
 	alias := *member(properties, "on")
+	alias.Content = slices.Clone(alias.Content)
+	for i := 0; i+1 < len(alias.Content); i += 2 {
+		if alias.Content[i].Value == "description" {
+			alias.Content[i+1] = text("true is on, written without quotes: kubectl reads it so.", 0)
+		}
+	}
 	properties.Content = append(properties.Content, text("true", yaml.DoubleQuotedStyle), &alias)
 	list := member(n, "x-kubernetes-validations")
 	if list == nil {

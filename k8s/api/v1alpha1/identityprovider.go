@@ -13,6 +13,10 @@ import (
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
 // +kubebuilder:printcolumn:name="Healthy",type=string,JSONPath=`.status.conditions[?(@.type=="Healthy")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Preset",type=string,priority=1,JSONPath=`.spec.preset`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Accepted")].message`
+// +kubebuilder:printcolumn:name="Health",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Healthy")].message`
 type IdentityProvider struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -41,10 +45,10 @@ type IdentityProviderList struct {
 // +kubebuilder:validation:XValidation:rule=`!has(self.introspection) || !has(self.jwt)`,message="found both jwt and introspection, expected one of them",reason=FieldValueForbidden,fieldPath=".introspection"
 // +kubebuilder:validation:XValidation:rule=`has(self.issuer) || self.?preset.orValue("") == "google"`,message="expected the exact issuer of its tokens, such as https://auth.example.com/realms/agents",reason=FieldValueRequired,fieldPath=".issuer"
 // +kubebuilder:validation:XValidation:rule=`has(self.audiences) || self.?preset.orValue("") == "supabase"`,message="expected the audiences of which a token must name one",reason=FieldValueRequired,fieldPath=".audiences"
-// +kubebuilder:validation:XValidation:rule=`has(self.tenants) || !has(self.issuer) || !self.issuer.contains("{tenantid}")`,message="found an issuer with {tenantid} and no tenants, expected spec.tenants, the values of tid that are accepted",reason=FieldValueRequired,fieldPath=".tenants"
+// +kubebuilder:validation:XValidation:rule=`has(self.tenants) || !has(self.issuer) || !self.issuer.contains("{tenantid}")`,message="found an issuer with {tenantid} and no tenants, expected spec.tenants, the values of tid that are accepted",reason=FieldValueForbidden,fieldPath=".issuer"
 // +kubebuilder:validation:XValidation:rule=`!has(self.tenants) || has(self.issuer) && self.issuer.contains("{tenantid}")`,message="found tenants, and an issuer without {tenantid}, expected an issuer such as https://login.microsoftonline.com/{tenantid}/v2.0",reason=FieldValueForbidden,fieldPath=".tenants"
 // +kubebuilder:validation:XValidation:rule=`!has(self.tenants) || !has(self.introspection) && !has(self.userinfo)`,message="found tenants beside tokens that are no JWTs, expected jwt",reason=FieldValueForbidden,fieldPath=".tenants"
-// +kubebuilder:validation:XValidation:rule=`!has(self.tenants) || has(self.preset) || has(self.introspection) || has(self.userinfo) || has(self.jwt) && (has(self.jwt.jwksURI) || has(self.jwt.keys))`,message="found an issuer with {tenantid} and no jwksURI, expected where the keys of all tenants are",reason=FieldValueRequired,fieldPath=".jwt.jwksURI"
+// +kubebuilder:validation:XValidation:rule=`!has(self.tenants) || has(self.preset) || has(self.introspection) || has(self.userinfo) || has(self.jwt) && (has(self.jwt.jwksURI) || has(self.jwt.keys))`,message="found an issuer with {tenantid} and no jwksURI, expected where the keys of all tenants are",reason=FieldValueForbidden,fieldPath=".issuer"
 // +kubebuilder:validation:XValidation:rule=`!has(self.caRef) || !has(self.jwt) || !has(self.jwt.keys) && !has(self.jwt.sharedSecret) && !has(self.jwt.sharedSecretRef)`,message="found caRef beside keys that are not fetched",reason=FieldValueForbidden,fieldPath=".caRef"
 // +kubebuilder:validation:XValidation:rule=`!has(self.revocation) || !has(self.revocation.backChannelLogout) || !has(self.introspection) && !has(self.userinfo)`,message="found logout tokens beside access tokens that are no JWTs, expected a provider with jwt",reason=FieldValueForbidden,fieldPath=".revocation.backChannelLogout"
 // +kubebuilder:validation:XValidation:rule=`self.?allowHTTP.orValue(false) || !self.?issuer.orValue("").startsWith("http:")`,message="found an issuer over plain http, expected https; for a provider on loopback set spec.allowHTTP: true",reason=FieldValueForbidden,fieldPath=".issuer"
