@@ -164,7 +164,10 @@ func watched(t *testing.T, namespaces []string, count int) (out watch.Reading) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), patience)
 	defer stop()
-	w := watch.NewWatcher(watch.Cluster{Config: shared.Config(""), Namespaces: namespaces, Presets: presets()})
+	w, err := watch.NewWatcher(watch.Cluster{Config: shared.Config(""), Namespaces: namespaces, Presets: presets()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.Run(ctx, func(r watch.Reading) policy.Problems {
 		if out = r; r.Files == count {
 			stop()
