@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,6 +71,14 @@ func TestPagesShowWhatIsPrinted(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), text, 0o600); err != nil {
 				t.Fatal(err)
 			}
+			ca := newAuthority(t)
+			pair, err := ca.Issue(envoyID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := stack.ReplaceFiles(dir, pair.Files(ca)); err != nil {
+				t.Fatal(err)
+			}
 			var g *gate
 			list := steps(t, page)
 			if len(list) < 6 {
@@ -78,7 +87,7 @@ func TestPagesShowWhatIsPrinted(t *testing.T) {
 			for _, s := range list {
 				var got string
 				switch program, _, _ := strings.Cut(s.command, " "); program {
-				case "usher", "cat", "envoy":
+				case "usher", "cat", "ls", "envoy":
 					got = shell(t, dir, s.command)
 				case "kubectl":
 					got = kubectl(t, c, dir, s.command)
@@ -95,6 +104,36 @@ func TestPagesShowWhatIsPrinted(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a page says that one should apply beside what is written, an API server takes.
+func TestAnAPIServerTakesTheObjectsOfThePages(t *testing.T) {
+	c := shared(t)
+	root, err := stack.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for _, page := range []string{"envoy-gateway.md", "istio.md"} {
+		text, err := os.ReadFile(filepath.Join(root, "docs", page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+			count++
+			for _, m := range regexp.MustCompile(`namespace: ([a-z-]+)`).FindAllStringSubmatch(block[1], -1) {
+				if out, err := c.Kubectl(t.Context(), fmt.Sprintf(`{apiVersion: v1, kind: Namespace, metadata: {name: %s}}`, m[1]), "apply", "-f", "-"); err != nil {
+					t.Fatal(err, out)
+				}
+			}
+			if out, err := c.Kubectl(t.Context(), block[1], "apply", "--dry-run=server", "--validate=strict", "-f", "-"); err != nil {
+				t.Errorf("%s: %v %s", page, err, out)
+			}
+		}
+	}
+	if count < 2 {
+		t.Errorf("%d objects", count)
 	}
 }
 
@@ -118,17 +157,23 @@ func shell(t *testing.T, dir, command string) string {
 // kubectl runs it against the shared cluster, for good.
 func kubectl(t *testing.T, c *cluster.Cluster, dir, command string) string {
 	t.Helper()
+	command, changed := strings.CutSuffix(command, " | grep -v unchanged")
 	args := strings.Fields(command)[1:]
 	for i, a := range args {
-		if strings.HasSuffix(a, ".yaml") {
-			args[i] = filepath.Join(dir, a)
+		option, file, ok := strings.Cut(a, "=")
+		if !ok {
+			option, file = "", a
+		}
+		if _, err := os.Stat(filepath.Join(dir, file)); err == nil {
+			args[i] = strings.TrimPrefix(option+"="+filepath.Join(dir, file), "=")
 		}
 	}
 	out, err := c.Kubectl(t.Context(), "", args...)
 	if err != nil {
 		t.Error(err)
 	}
-	return out
+	lines := slices.Collect(strings.Lines(out))
+	return strings.Join(slices.DeleteFunc(lines, func(l string) bool { return changed && strings.Contains(l, "unchanged") }), "")
 }
 
 // curl does what curl would, through the gate: URL, headers, -d and a last `jq -c .metadata`.

@@ -221,6 +221,21 @@ func TestEnvoyGatewayAndUsherKnowEachOther(t *testing.T) {
 	}
 }
 
+// A BackendTLSPolicy whose authority is not there closes its routes: nobody goes on in the clear.
+func TestEnvoyGatewayClosesRoutesWhoseAuthorityIsMissing(t *testing.T) {
+	ca := newAuthority(t)
+	client, err := ca.Issue(envoyID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := strings.Replace(credentials{client, ca}.objects(), "name: usher-ca", "name: another", 1)
+	tr, err := translate(t.Context(), t.TempDir(), inCluster+missing+mutualGateway(t, usherID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.closed(t)
+}
+
 // startShut runs an Envoy that nobody can get through.
 func startShut(t *testing.T, name, bootstrap string) *gate {
 	t.Helper()
