@@ -180,8 +180,8 @@ func TestA_warm_check_allocates_little(t *testing.T) {
 	s.log = zap.NewNop()
 	one := wireText(check(m.mint(t, nil)))
 	serve(s, one)
-	if got := testing.AllocsPerRun(200, func() { serve(s, one) }); got > 32 {
-		t.Errorf("%v allocations for a warm check, want 32 at most", got)
+	if got := testing.AllocsPerRun(200, func() { serve(s, one) }); got > 8 {
+		t.Errorf("%v allocations for a warm check, want 8 at most", got)
 	}
 }
 
