@@ -13,8 +13,10 @@ type API struct {
 	// LangGraph says how the server of preset langgraph is set up, and what of it the policy opens.
 	LangGraph *LangGraph `json:"langgraph,omitempty"`
 	// Public adds public routes to a preset's.
+	// +kubebuilder:validation:MaxItems=256
 	Public []PublicRoute `json:"public,omitempty"`
 	// Routes of any other API. A request that no route matches is answered 404.
+	// +kubebuilder:validation:MaxItems=5000
 	Routes []Route `json:"routes,omitempty"`
 	// OpenAPI is a document whose operations are routes, beside those in routes.
 	OpenAPI *OpenAPI `json:"openapi,omitempty"`
@@ -47,6 +49,8 @@ type Route struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=6
 	// +kubebuilder:validation:items:Enum=GET;POST;PUT;PATCH;DELETE;OPTIONS
+	// +kubebuilder:validation:items:MaxLength=7
+	// +kubebuilder:validation:XValidation:rule=`self.all(m, self.exists_one(other, other == m))`,message="found a method twice, expected each once"
 	Methods []string `json:"methods,omitempty"`
 	// Path is a template: {name} is one segment, {name=**} at the end is the rest.
 	// +kubebuilder:validation:Pattern=`^/`
@@ -74,13 +78,16 @@ type RouteObject struct {
 	// ID is a CEL expression over value that gives {id}: a string, an integer, or a list of them, each of which is looked up.
 	// Default: {id} of the route's path.
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=8192
 	ID string `json:"id,omitempty"`
 	// Metadata is a CEL expression over body, the answer as JSON: the object that filters are compared with. Default:
 	// body.metadata.
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=8192
 	Metadata string `json:"metadata,omitempty"`
 	// AnswerID is a CEL expression over body: what must equal the id. Default: nothing is compared.
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=8192
 	AnswerID string `json:"answerID,omitempty"`
 }
 
@@ -89,5 +96,6 @@ type Narrow struct {
 	// Query parameters and the CEL expressions of their values. They take the place of the client's own, however spelt.
 	// One whose expression gives optional.none() is left to the client.
 	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=64
 	Query map[string]string `json:"query"`
 }

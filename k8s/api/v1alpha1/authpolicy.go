@@ -55,15 +55,20 @@ type AuthPolicyList struct {
 // +kubebuilder:validation:XValidation:rule=`has(self.backend) || !has(self.rules) || !self.rules.exists(r, has(r.filter)) || self.api.?preset.orValue("") == "" && (!has(self.api.routes) || !self.api.routes.exists(r, has(r.object)))`,message="expected the backend's URL: the filters of rules are looked up there",reason=FieldValueRequired,fieldPath=".backend"
 // +kubebuilder:validation:XValidation:rule=`!has(self.protectedResource) || self.?resourceMetadata.orValue("") == ""`,message="found both resourceMetadata and protectedResource, expected one of them; resourceMetadata is for a document that somebody else serves",reason=FieldValueForbidden,fieldPath=".protectedResource"
 // +kubebuilder:validation:XValidation:rule=`self.?identityHeaders.orValue({}).size() == 0 || self.api.?langgraph.?webSocket.orValue("") != "Allow"`,message="found identityHeaders beside webSocket: Allow, expected one of them; what is said over a WebSocket is not seen, and could stand in for these headers",reason=FieldValueForbidden,fieldPath=".identityHeaders"
+// +kubebuilder:validation:XValidation:rule=`!has(self.hosts) || self.?mode.orValue("") == "Shadow" || self.hosts.all(h, self.hosts.exists_one(other, other == h))`,message="found a host twice, expected each once",reason=FieldValueForbidden,fieldPath=".hosts"
 type AuthPolicySpec struct {
 	// Hosts it guards: a name, "*.suffix" (one or more labels before the suffix) or "*". A policy without hosts is
 	// reached only by name, from Envoy's context_extensions.
+	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:items:MaxLength=255
 	// +kubebuilder:validation:items:Pattern=`^([*]|([*][.])?[0-9A-Za-z._-]+)$`
 	Hosts []string `json:"hosts,omitempty"`
 	// Providers are the names of the IdentityProviders whose tokens are accepted; NAMESPACE/NAME for one of another namespace
 	// that allows it. Only a policy all of whose routes are public needs none.
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MaxLength=317
 	// +kubebuilder:validation:items:Pattern=`^([0-9a-z-]+/)?[0-9a-z.-]+$`
+	// +kubebuilder:validation:XValidation:rule=`self.all(p, self.exists_one(other, other == p))`,message="found a provider twice, expected each once"
 	Providers []string `json:"providers,omitempty"`
 	// Mode is Enforce, or Shadow: decide and record beside the host's Enforce policy, and change nothing. Default: Enforce.
 	Mode Mode `json:"mode,omitempty"`
@@ -100,16 +105,20 @@ type AuthPolicySpec struct {
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=object
 	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:MaxProperties=1000
 	Variables Fields `json:"variables,omitempty"`
 	// Conditions are CEL expressions that give a bool, for the rules' expressions and for each other: conditions.NAME. Each is
 	// evaluated when it is first needed, and then at most once for an operation.
 	// +kubebuilder:validation:XValidation:rule=`self.all(name, self[name] != "")`,message="found an empty expression, expected CEL that gives a bool"
+	// +kubebuilder:validation:MaxProperties=256
 	Conditions map[string]string `json:"conditions,omitempty"`
 	// Rules: the most specific one applies, and only that. An operation without a rule is denied.
+	// +kubebuilder:validation:MaxItems=2000
 	Rules []Rule `json:"rules,omitempty"`
 	// IdentityHeaders are request headers for the backend: name and CEL expression. Client copies are removed always.
 	// +kubebuilder:validation:XValidation:rule=`self.all(name, self[name] != "")`,message="found an empty expression, expected CEL that gives a string"
 	// +kubebuilder:validation:XValidation:rule=`["Authorization", "authorization", "Cookie", "cookie", "Host", "host", "Forwarded", "forwarded", "X-Forwarded-For", "x-forwarded-for", "Content-Type", "content-type", "Content-Length", "content-length", "DPoP", "dpop", "X-Request-Id", "x-request-id"].all(name, !(name in self))`,message="found a header which steers the request itself, expected a name of its own, such as x-user-id",reason=FieldValueForbidden
+	// +kubebuilder:validation:MaxProperties=64
 	IdentityHeaders map[string]string `json:"identityHeaders,omitempty"`
 	// CORS is for the generated Envoy configuration: browsers' preflights are answered by Envoy, before the check.
 	CORS *CORS `json:"cors,omitempty"`
@@ -123,6 +132,7 @@ type Backend struct {
 	// Headers are sent with each look-up, where the backend asks for credentials of its own, such as x-api-key. Requests
 	// of clients never get them.
 	// +kubebuilder:validation:XValidation:rule=`["Accept", "accept", "User-Agent", "user-agent", "Host", "host", "Content-Type", "content-type", "Content-Length", "content-length", "Connection", "connection"].all(name, !(name in self))`,message="found a header that Usher sets itself, expected another header",reason=FieldValueForbidden
+	// +kubebuilder:validation:MaxProperties=64
 	Headers map[string]HeaderValue `json:"headers,omitempty"`
 	// CARef names a Secret with the PEM certificates that the backend is trusted by when objects are looked up, instead of
 	// the usual roots. Its default key is "ca.crt".
@@ -138,6 +148,7 @@ type Backend struct {
 type CORS struct {
 	// AllowOrigins are exact origins, such as https://chat.example.com.
 	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:items:Pattern=`^https?://[0-9a-z._:[\]-]+$`
 	AllowOrigins []string `json:"allowOrigins"`
 	// AllowMethods are those that pages may use. Default: GET, POST, PUT, PATCH, DELETE.
@@ -148,6 +159,7 @@ type CORS struct {
 	// AllowHeaders are those that pages may send. Default: authorization, content-type, last-event-id and those that
 	// LangGraph's SDK sends.
 	// +kubebuilder:validation:items:Pattern=`^[^\s"(),/:;<=>?@[\\\]{}]+$`
+	// +kubebuilder:validation:MaxItems=256
 	AllowHeaders []string `json:"allowHeaders,omitempty"`
 	// MaxAge that a browser may keep a preflight's answer. Default: 10m.
 	// +kubebuilder:validation:XValidation:rule=`duration(self) >= duration("0s") && duration(self) <= duration("24h")`,message="expected a duration of 0s to 24h, such as 10m"
@@ -162,6 +174,7 @@ type ProtectedResource struct {
 	Resource string `json:"resource"`
 	// Scopes that there are.
 	// +kubebuilder:validation:items:Pattern=`^[!#-[\]-~]+$`
+	// +kubebuilder:validation:MaxItems=1000
 	Scopes []string `json:"scopes,omitempty"`
 	// Name for people.
 	Name string `json:"name,omitempty"`

@@ -22,6 +22,7 @@ type TokenCookie struct {
 	Name string `json:"name"`
 	// AllowOrigins are the exact origins of the pages that may use it, such as https://chat.example.com.
 	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:items:Pattern=`^https?://[0-9a-z._:[\]-]+$`
 	AllowOrigins []string `json:"allowOrigins"`
 }

@@ -68,11 +68,13 @@ type IdentityProviderSpec struct {
 	// Tenants are the values of claim `tid` that are accepted, for an issuer with {tenantid} (Microsoft Entra ID).
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:MaxItems=1000
 	Tenants []string `json:"tenants,omitempty"`
 	// Audiences are the values of `aud` of which a token must carry one. Preset supabase has them; they are required
 	// elsewhere.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:items:Pattern=`^\S([\s\S]*\S)?$`
+	// +kubebuilder:validation:MaxItems=256
 	Audiences []string `json:"audiences,omitempty"`
 	// AudienceClaim is the claim that must hold one of the audiences: client_id for Amazon Cognito, whose access tokens have no
 	// aud. Default: aud.
@@ -82,6 +84,7 @@ type IdentityProviderSpec struct {
 	// Core, section 2), Okta's cid or Microsoft's appid. Default: any.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:MaxItems=1000
 	Clients []string `json:"clients,omitempty"`
 	// RequiredClaims must be there with just this value, or one of a list of values.
 	// +kubebuilder:validation:Schemaless
@@ -107,6 +110,7 @@ type IdentityProviderSpec struct {
 	Revocation *Revocation `json:"revocation,omitempty"`
 	// AllowedNamespaces are other namespaces whose AuthPolicies may use this provider, as NAMESPACE/NAME; "*" is all of them.
 	// Default: none.
+	// +kubebuilder:validation:MaxItems=1000
 	AllowedNamespaces []string `json:"allowedNamespaces,omitempty"`
 	// AllowHTTP lets Usher ask the provider over plain http, for a provider on loopback. Default: false.
 	AllowHTTP bool `json:"allowHTTP,omitempty"`
@@ -122,11 +126,14 @@ type IdentityProviderSpec struct {
 type IdentityMapping struct {
 	// Identity is the user's name, a non-empty string. Default: claims.sub.
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=8192
 	Identity string `json:"identity,omitempty"`
 	// DisplayName is a string. Default: the identity.
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=8192
 	DisplayName string `json:"displayName,omitempty"`
 	// Permissions is a list of strings. Default: none.
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=8192
 	Permissions string `json:"permissions,omitempty"`
 }

@@ -21,8 +21,8 @@ type OpenAPI struct {
 
 // ConfigMapKeyRef names one key of a ConfigMap.
 type ConfigMapKeyRef struct {
-	// Name of the ConfigMap.
-	// +kubebuilder:validation:MinLength=1
+	// Name of the ConfigMap, in the same namespace.
+	// +kubebuilder:validation:Pattern=`^[0-9a-z]([0-9a-z.-]*[0-9a-z])?$`
 	Name string `json:"name"`
 	// Key within its data. Default: openapi.yaml.
 	Key string `json:"key,omitempty"`

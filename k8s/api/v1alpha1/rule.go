@@ -14,6 +14,7 @@ type Rule struct {
 	On string `json:"on"`
 	// Allow is a CEL expression that gives a bool. Default: true.
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=8192
 	Allow string `json:"allow,omitempty"`
 	// Require are the scopes that the user's permissions must hold, all of them; without one the answer is 403
 	// insufficient_scope (RFC 6750, section 3.1).
@@ -32,6 +33,7 @@ type Rule struct {
 	// Unfiltered is a CEL expression: where it is true the filter is not applied, which the decision record says. The stamp
 	// is then written only to what the request creates, so that an object that exists keeps its owner. Default: false.
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=8192
 	Unfiltered string `json:"unfiltered,omitempty"`
 	// Message is what the client reads where the rule denies (403). An object that is not the caller's is 404 all the same.
 	// +kubebuilder:validation:MinLength=1

@@ -19,8 +19,8 @@ const (
 
 // SecretKeyRef names one key of a Secret.
 type SecretKeyRef struct {
-	// Name of the Secret.
-	// +kubebuilder:validation:MinLength=1
+	// Name of the Secret, in the same namespace.
+	// +kubebuilder:validation:Pattern=`^[0-9a-z]([0-9a-z.-]*[0-9a-z])?$`
 	Name string `json:"name"`
 	// Key within it. The field that holds the reference says its default.
 	Key string `json:"key,omitempty"`

@@ -35,6 +35,7 @@ type JWT struct {
 	// Typ lists the accepted values of the header's `typ`, such as at+jwt (RFC 9068). Default: any.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:MaxItems=32
 	Typ []string `json:"typ,omitempty"`
 	// MaxStale is how long fetched keys stay good while the provider cannot be reached. Default: 24h.
 	// +kubebuilder:validation:XValidation:rule=`duration(self) >= duration("30m") && duration(self) <= duration("168h")`,message="expected a duration of 30m to 168h, such as 24h"
