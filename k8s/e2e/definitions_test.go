@@ -86,10 +86,11 @@ func TestDefinitionsOfAnotherVersion(t *testing.T) {
 	if _, err := c.Kubectl(t.Context(), "", "apply", "--server-side", "-f", crds); err != nil {
 		t.Fatal(err)
 	}
+	const mode = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/mode/enum"
 	const rules = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/rules/items/properties/message"
 	for _, args := range [][]string{
 		{"wait", "--for", "condition=Established", "--timeout", "60s", "crd/authpolicies.usher.dev", "crd/identityproviders.usher.dev"},
-		{"patch", "crd", "authpolicies.usher.dev", "--type=json", "-p", fmt.Sprintf(`[{"op": "remove", "path": %q}]`, rules)},
+		{"patch", "crd", "authpolicies.usher.dev", "--type=json", "-p", fmt.Sprintf(`[{"op": "remove", "path": %q}, {"op": "remove", "path": %q}]`, rules, mode)},
 	} {
 		if _, err := c.Kubectl(t.Context(), "", args...); err != nil {
 			t.Fatal(err)

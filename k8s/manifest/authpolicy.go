@@ -29,6 +29,9 @@ func (c *compiler) policy(o *Object) (policy.Source, bool) {
 	}
 	before := len(c.problems)
 	s.API = c.api(o)
+	if ref := o.ConfigMapRefs(); c.reviewing && len(ref) > 0 && c.byName[key{v1alpha1.KindConfigMap, o.Namespace, ref[0]}] == nil {
+		return s, false // which routes there are is not known before the document is read
+	}
 	noRoutes := spec.API.OpenAPI != nil && len(s.API.Routes) == 0 && (len(c.problems) > before || c.unread) // and why was said
 	s.Providers, s.Warnings = c.providers(o, s.API), c.namesakes(o)
 	if spec.ResourceMetadata != "" {

@@ -59,20 +59,20 @@ func (w *Watcher) definitions(ctx context.Context) bool {
 		<-ctx.Done()
 		return false
 	}
-	said := ""
+	said := map[string]bool{} // an API server that begins answers now so, now so
 	for {
 		problem := missing(ctx, d)
 		if problem == "" {
-			if said != "" {
+			if len(said) > 0 {
 				w.Logger.Info("the CustomResourceDefinitions are there")
 			}
 			w.wait("the objects are being listed")
 			return true
 		}
 		w.wait(problem)
-		if problem != said {
+		if !said[problem] {
 			w.Logger.Warn("waiting for the API server", zap.String("problem", problem))
-			said = problem
+			said[problem] = true
 		}
 		select {
 		case <-ctx.Done():
