@@ -127,3 +127,34 @@ func vary(v any, f func(any)) {
 		}
 	}
 }
+
+// A policy that is as large as one may be is taken, whatever the API server reckons that its rules cost.
+func TestTheLargestPolicyIsTaken(t *testing.T) {
+	many := func(n int, item string) string {
+		items := make([]string, n)
+		for i := range items {
+			items[i] = strings.ReplaceAll(item, "#", fmt.Sprint(i))
+		}
+		return strings.Join(items, ", ")
+	}
+	text := `apiVersion: usher.dev/v1alpha1
+kind: AuthPolicy
+metadata: {name: largest}
+spec:
+  hosts: [` + many(256, "host-#.example.com") + `]
+  providers: [` + many(32, "provider-#") + `]
+  backend: {url: "https://backend.example.com", headers: {` + many(64, "x-#: {value: a}") + `}}
+  api: {routes: [` + many(5000, "{methods: [GET], path: /r#, \"on\": r#:a, object: {get: /r#/a}}") + `]}
+  conditions: {` + many(256, "c#: \"true\"") + `}
+  rules: [` + many(2000, "{\"on\": r#, allow: \"true\", filter: {owner: user.identity}, stepUp: {maxAge: 1h}}") + `]
+  identityHeaders: {` + many(64, "x-#: user.identity") + `}
+  cors: {allowOrigins: [` + many(256, "\"https://#.example.com\"") + `], allowHeaders: [` + many(256, "x-#") + `]}
+`
+	m := manifests{files: []txtar.File{{Name: "largest.yaml", Data: []byte(text)}}}.complete(t)
+	if _, problems := m.compile(); len(problems) > 0 {
+		t.Error(problems)
+	}
+	if _, err := create(t, objects(t, text)[0], "default", true); err != nil {
+		t.Error(err)
+	}
+}
