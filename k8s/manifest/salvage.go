@@ -284,6 +284,10 @@ func (o *Object) secretRefs() []string {
 			for i := range v.Len() {
 				walk(v.Index(i))
 			}
+		case reflect.Map: // but not what is free in an object: its values are of any type
+			for _, k := range v.MapKeys() {
+				walk(v.MapIndex(k))
+			}
 		case reflect.Struct:
 			if v.Type() == reflect.TypeFor[v1alpha1.SecretKeyRef]() {
 				if name := v.FieldByName("Name").String(); name != "" {

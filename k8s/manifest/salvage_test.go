@@ -202,3 +202,20 @@ func TestKeeperSecrets(t *testing.T) {
 		})
 	}
 }
+
+// TestSecretRefs: all places where a reference belongs, and no place where something looks like one.
+func TestSecretRefs(t *testing.T) {
+	for _, c := range []struct{ object, want string }{
+		{"IdentityProvider spec: {caRef: {name: a}, jwt: {sharedSecretRef: {name: b}}, proofOfPossession: {nonceKeyRef: {name: c}}, revocation: {redis: {passwordRef: {name: d}, caRef: {name: e}}}}", "a b c d e"},
+		{"IdentityProvider spec: {introspection: {clientSecretRef: {name: a}, privateKeyRef: {name: b}}}", "a b"},
+		{"IdentityProvider spec: {userinfo: {headers: {apikey: {secretRef: {name: a}}}}}", "a"},
+		{"AuthPolicy spec: {backend: {caRef: {name: a}, headers: {x: {secretRef: {name: b}}}}, assertion: {keyRefs: [{name: c}, {name: a}]}}", "a b c"},
+		{"AuthPolicy spec: {variables: {xRef: {name: a}, xRefs: [{name: b}]}, rules: [{on: x, filter: {yRef: {name: c}}}], api: {openapi: {configMapRef: {name: d}}}}", ""},
+	} {
+		kind, spec, _ := strings.Cut(c.object, " ")
+		objects, _ := Parse("x", []byte("apiVersion: usher.dev/v1alpha1\nkind: "+kind+"\nmetadata: {name: x, namespace: a}\n"+spec))
+		if got := strings.Join(objects[0].SecretRefs(), " "); got != c.want {
+			t.Errorf("%s: found %q, want %q", c.object, got, c.want)
+		}
+	}
+}

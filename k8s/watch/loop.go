@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -119,6 +120,18 @@ func (w *Watcher) inOrder() []*object {
 	return append(out, docs...)
 }
 
+// maxProblems is how many problems of one object are held: past that the first ones matter more than the rest.
+const maxProblems = 100
+
+func few(ps policy.Problems) policy.Problems {
+	n := len(ps) - maxProblems
+	if n <= 0 {
+		return ps
+	}
+	more := policy.Problem{Pos: policy.Position{File: ps[maxProblems].Pos.File}, Found: fmt.Sprintf("and %d more", n)}
+	return append(slices.Clone(ps[:maxProblems]), more)
+}
+
 // compile makes a reading of the objects, delivers it, and tells the status.
 func (w *Watcher) compile(deliver func(Reading) policy.Problems) {
 	begun := time.Now()
@@ -140,7 +153,7 @@ func (w *Watcher) compile(deliver func(Reading) policy.Problems) {
 		if len(problems) > 0 && o.source != nil {
 			problems = append(problems, w.documents.problems(o)...)
 		}
-		problems = problems.Sort()
+		problems = few(problems.Sort())
 		r.Problems = append(r.Problems, problems...)
 		if o.source == nil {
 			continue
