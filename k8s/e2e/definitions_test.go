@@ -59,7 +59,7 @@ func TestDefinitionsThatAreMissing(t *testing.T) {
 	run(objects, "apply", "-f", "-")
 	ask(200)
 	u.wantReadyz(t, "200", `"connected": true`)
-	if n := strings.Count(u.part.Log(), none); n != 1 {
+	if n := strings.Count(u.part.Log(), `"waiting for the API server","problem":"`+none); n != 1 {
 		t.Errorf("the log says %d times that the definitions are missing", n)
 	}
 
