@@ -59,7 +59,7 @@ var istioCases = []struct {
 		envoy.Options{Kubernetes: envoy.Kubernetes{UsherCA: "usher-ca"}},
 	},
 	{
-		"istio_with_usher_in_the_mesh",
+		"istio_usher_has_a_sidecar",
 		[]v1alpha1.AuthPolicy{policy("agents")},
 		envoy.Options{UsherSAN: "spiffe://cluster.local/ns/usher/sa/usher", Kubernetes: envoy.Kubernetes{UsherInMesh: true}},
 	},

@@ -122,6 +122,19 @@ metadata: {name: clients, namespace: gate}
 data: {ca.crt: "CERTIFICATE"}
 ---
 apiVersion: v1
+kind: Secret
+metadata: {name: edge-client, namespace: gate}
+type: kubernetes.io/tls
+data: {tls.crt: "CERTIFICATE", tls.key: "KEY"}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: usher-ca, namespace: authz}
+data:
+  ca.crt: |
+    TEXT
+---
+apiVersion: v1
 kind: ConfigMap
 metadata: {name: backends, namespace: gate}
 data:
