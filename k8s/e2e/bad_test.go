@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -16,9 +17,6 @@ import (
 	"github.com/usher-authz/usher/policy"
 )
 
-// secretIsNotRead is why the webhook says nothing of what a Secret holds, which the status does.
-const secretIsNotRead = "a review reads no Secret: whoever reaches the webhook could ask about any"
-
 // onlyInFiles are bad documents whose problem a cluster does not have, and why.
 var onlyInFiles = map[string]string{
 	"k8s/manifest/testdata/policy.txtar: a.yaml:59":                     "a second object of a name is the next version of the first",
@@ -30,11 +28,6 @@ var onlyInFiles = map[string]string{
 	"policy/testdata/problems/headers.txtar: policy.yaml:1":             "the members of an object have no order, so that the second of two headers may be the first",
 	"k8s/manifest/testdata/openapi_references.txtar: manifests.yaml:80": "the documents of a ConfigMap are the policy's",
 	"k8s/manifest/testdata/openapi_references.txtar: manifests.yaml:25": "the ConfigMap that lacks the key is not stored, as it has other problems",
-	"k8s/manifest/testdata/keys.txtar: a.yaml:18":                       secretIsNotRead,
-	"k8s/manifest/testdata/keys.txtar: a.yaml:23":                       secretIsNotRead,
-	"k8s/manifest/testdata/provider.txtar: keys.yaml:32":                secretIsNotRead,
-	"k8s/manifest/testdata/provider_fields.txtar: a.yaml:40":            secretIsNotRead,
-	"k8s/manifest/testdata/provider_fields.txtar: a.yaml:120":           secretIsNotRead,
 	"k8s/manifest/testdata/fields.txtar: policy.yaml:22":                "the API server cannot read a namespace that is a number",
 }
 
@@ -72,6 +65,10 @@ func TestBadManifestsAreRefused(t *testing.T) {
 				case "Secret", "ConfigMap":
 					text, _ := json.Marshal(o)
 					kubectl(t, string(text), "apply", "-n", own, "-f", "-")
+					// Usher has read what some object refers to, and warns of the rest.
+					if _, err := create(t, objects(t, referring(o.GetKind(), o.GetName()))[0], own, false); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
 		}
@@ -86,16 +83,25 @@ func TestBadManifestsAreRefused(t *testing.T) {
 			}
 			counts[how]++
 		}
+		counts["document"] += m.documentsAreRefused(t, fmt.Sprintf("bad-%d", i))
 	}
 	for where, why := range onlyInFiles {
 		t.Errorf("%s is no bad document any more: %s", where, why)
 	}
 	t.Log(counts)
-	for how, least := range map[string]int{"schema": 100, "webhook": 30, "kubectl": 5, "kind": 4, "warning": 2} {
+	for how, least := range map[string]int{"schema": 100, "webhook": 35, "kubectl": 5, "kind": 4, "warning": 3, "document": 30} {
 		if counts[how] < least {
 			t.Errorf("%d refused by %s, want at least %d of %v", counts[how], how, least, counts)
 		}
 	}
+}
+
+// referring is an object that refers to a Secret or a ConfigMap.
+func referring(kind, name string) string {
+	if kind == "ConfigMap" {
+		return fmt.Sprintf("apiVersion: usher.dev/v1alpha1\nkind: AuthPolicy\nmetadata: {name: reads-%s}\nspec: {providers: [p], api: {openapi: {configMapRef: {name: %q}}}}\n", name, name)
+	}
+	return fmt.Sprintf("apiVersion: usher.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {name: reads-%s}\nspec: {issuer: \"https://reads.example.com\", audiences: [a], caRef: {name: %q}}\n", name, name)
 }
 
 // badObject is a document of a file that has problems.
@@ -149,7 +155,7 @@ func (b badObject) isRefused(t *testing.T, ns string) string {
 	t.Helper()
 	list, err := readObjects(b.text)
 	if parsed, _ := manifest.Parse("", []byte(b.text)); len(parsed) == 1 && parsed[0].Kind == "OpenAPI" {
-		return "a document of OpenAPI" // which a cluster has in a ConfigMap; the status of the policy that names it tells what is wrong
+		return "a document of OpenAPI" // see documentsAreRefused
 	}
 	if err != nil {
 		return "kubectl" // it is no YAML, or no object
@@ -158,8 +164,14 @@ func (b badObject) isRefused(t *testing.T, ns string) string {
 		return b.isOfAnotherKind(t, list, ns)
 	}
 	o := list[0]
-	warnings, err := create(t, o, ns, true)
+	var warnings string
 	listed := onlyInFiles[b.where] != ""
+	eventually(t, func() error { // until what it refers to is read
+		if warnings, err = create(t, o, ns, true); strings.Contains(warnings, "was not read yet") && !listed {
+			return errors.New(warnings)
+		}
+		return nil
+	})
 	unresolved := !slices.ContainsFunc(b.problems, func(p policy.Problem) bool { return !p.Unresolved })
 	switch {
 	case unresolved && err == nil:
@@ -206,6 +218,45 @@ func (b badObject) isOfAnotherKind(t *testing.T, list []*unstructured.Unstructur
 		t.Errorf("%s: %s", b.where, out)
 	}
 	return "kind"
+}
+
+// documentsAreRefused asks about the policies that name an OpenAPI document with problems, which a cluster has as a ConfigMap, and
+// returns how many problems the webhook told.
+func (m manifests) documentsAreRefused(t *testing.T, ns string) (told int) {
+	t.Helper()
+	_, problems := m.inCluster().compile()
+	for _, f := range m.files {
+		name := f.Name
+		inside := func(p policy.Problem) bool { return strings.HasPrefix(p.Pos.File, name+"[") }
+		if parsed, _ := manifest.Parse(name, f.Data); len(parsed) != 1 || parsed[0].Kind != "OpenAPI" || !slices.ContainsFunc(problems, inside) {
+			continue
+		}
+		named := objects(t, referring("ConfigMap", name))[0]
+		named.SetName("another")
+		var err error
+		eventually(t, func() error { // until the ConfigMap is read
+			var warnings string
+			if warnings, err = create(t, named, ns, true); strings.Contains(warnings, "was not read yet") {
+				return errors.New(warnings)
+			}
+			return nil
+		})
+		if err == nil {
+			t.Errorf("%s: a policy with document %s is taken", m.name, name)
+			continue
+		}
+		for _, p := range problems {
+			if !inside(p) {
+				continue
+			}
+			if strings.Contains(err.Error(), p.Pos.Path+": "+p.Found) {
+				told++
+			} else if !strings.Contains(err.Error(), " more") { // what is said is cut
+				t.Errorf("%s: of %s the webhook does not say %s: %s, but %v", m.name, name, p.Pos.Path, p.Found, err)
+			}
+		}
+	}
+	return told
 }
 
 var (
