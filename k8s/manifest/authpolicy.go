@@ -75,7 +75,7 @@ func (c *compiler) host(t policy.Text) bool {
 		return true
 	}
 	name := strings.TrimPrefix(strings.ToLower(t.Text), "*.")
-	if isHost(name) {
+	if isHost(name) && isVisible(t.Text) { // the Kelvin sign is a k in lower case
 		return true
 	}
 	hint := ""
