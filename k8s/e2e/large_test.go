@@ -44,7 +44,7 @@ func TestAnObjectOfAMegabyte(t *testing.T) {
 	if out, err := create(strings.Replace(guard(ns, "conditions", "conditions.test", "idp", ""), "  rules:", "  conditions: {"+full(1_000_000, `"c%": "user.identity == 'a'"`)+"}\n  rules:", 1)); err != nil {
 		t.Fatalf("%.500s, %.500v", out, err)
 	}
-	wantCondition(t, ns, "authpolicy/conditions", "Accepted", "False", "Invalid", "items, expected at most 1000")
+	wantCondition(t, ns, "authpolicy/conditions", "Accepted", "False", "Invalid", "conditions, expected at most 256")
 	t.Logf("another refused after %v, %d MiB resident", time.Since(begin).Round(time.Millisecond), resident(t, u)>>20)
 	u.wantStatus(t, 503, "conditions.test", "GET", "/items", p.Mint())
 

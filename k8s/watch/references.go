@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// maxRefs bounds the Secrets and ConfigMaps that are read for one object.
-	maxRefs = 64
+	// maxRefs bounds the Secrets and ConfigMaps that are read for one object; package manifest refuses an object with more.
+	maxRefs = 32
 	// readTimeout bounds the reading of one.
 	readTimeout = 5 * time.Second
 	// readAtOnce is how many are read at once, and readTogether how many before others have their turn.
@@ -226,9 +226,6 @@ func (d *documents) fetch(ctx context.Context, r reference) (text []byte, failur
 
 // problems says why what an object refers to could not be read: what is not there the object says itself.
 func (d *documents) problems(o *object) (out policy.Problems) {
-	if n := len(o.refs); n > maxRefs {
-		out = append(out, policy.Problem{Pos: policy.Position{File: o.file}, Found: fmt.Sprintf("found %d Secrets and ConfigMaps that it refers to", n), Want: fmt.Sprintf("at most %d", maxRefs)})
-	}
 	for _, r := range o.refs {
 		if doc, _ := d.get(r); doc.failure != "" && doc.text == nil {
 			out = append(out, policy.Problem{Pos: policy.Position{File: o.file}, Found: doc.failure, Unresolved: true})
