@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,11 +38,43 @@ func (o *serveOptions) serveWebhook(ctx context.Context, w *watch.Watcher, log *
 	}
 	go certificate.Run(ctx)
 	go func() {
-		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.ServeTLS(&limited{listener, make(chan struct{}, maxWebhookConnections)}, "", ""); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the webhook ended", zap.Error(err))
 		}
 	}()
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	log.Info("serving the webhook", zap.Stringer("address", listener.Addr()), zap.Strings("hosts", hosts))
 	return nil
+}
+
+// maxWebhookConnections bounds the connections of the webhook: an API server needs a few, and strangers must not take the
+// memory that checks need.
+const maxWebhookConnections = 64
+
+// limited is a listener that accepts no more connections while so many are open.
+type limited struct {
+	net.Listener
+	open chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *limited) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.open <- struct{}{}
+	return &limitedConn{Conn: c, closed: sync.OnceFunc(func() { <-l.open })}, nil
+}
+
+// limitedConn is a connection that counts until it is closed.
+type limitedConn struct {
+	net.Conn
+	closed func()
+}
+
+// Close implements net.Conn.
+func (c *limitedConn) Close() error {
+	defer c.closed()
+	return c.Conn.Close()
 }

@@ -20,8 +20,9 @@ import (
 const (
 	// maxReview bounds what a review may send: an object of the API server has at most 1.5 MB, and there may be two.
 	maxReview = 4 << 20
-	// maxReviews is how many reviews are decided at once, so that a flood of them leaves the processors to checks.
-	maxReviews = 1
+	// maxReviews is how many reviews are decided at once, so that a flood of them leaves the processors to checks; maxReading
+	// is how many are read at once, so that it leaves them the memory.
+	maxReviews, maxReading = 1, 4
 	// reviewWithin bounds how long one waits for its turn: less than the API server's own limit, 10 s or what the
 	// webhook's configuration says.
 	reviewWithin = 4 * time.Second
@@ -35,7 +36,14 @@ func (w *Watcher) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		http.Error(out, "expected an AdmissionReview, POSTed as application/json", http.StatusUnsupportedMediaType)
 		return
 	}
+	turn, cancel := context.WithTimeout(r.Context(), reviewWithin)
+	defer cancel()
+	if !take(turn, w.reading) {
+		busy(out)
+		return
+	}
 	text, err := io.ReadAll(http.MaxBytesReader(out, r.Body, maxReview))
+	<-w.reading
 	if err != nil {
 		http.Error(out, fmt.Sprintf("expected an AdmissionReview of at most %d bytes", maxReview), http.StatusRequestEntityTooLarge)
 		return
@@ -45,15 +53,11 @@ func (w *Watcher) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		http.Error(out, "expected an AdmissionReview of admission.k8s.io/v1 with a request", http.StatusBadRequest)
 		return
 	}
-	turn, cancel := context.WithTimeout(r.Context(), reviewWithin)
-	defer cancel()
-	select {
-	case w.reviewing <- struct{}{}:
-		defer func() { <-w.reviewing }()
-	case <-turn.Done():
-		http.Error(out, "too many reviews at once", http.StatusServiceUnavailable)
+	if !take(turn, w.reviewing) {
+		busy(out)
 		return
 	}
+	defer func() { <-w.reviewing }()
 	answer, err := w.review(review.Request)
 	if err != nil {
 		http.Error(out, err.Error(), http.StatusServiceUnavailable)
@@ -68,6 +72,20 @@ func (w *Watcher) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	}
 	out.Header().Set("Content-Type", "application/json")
 	_, _ = out.Write(body) // whoever asked has gone
+}
+
+// take takes a place; false: none became free in time.
+func take(ctx context.Context, places chan struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func busy(out http.ResponseWriter) {
+	http.Error(out, "too many reviews at once", http.StatusServiceUnavailable)
 }
 
 func (w *Watcher) review(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {

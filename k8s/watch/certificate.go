@@ -2,18 +2,11 @@ package watch
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -22,7 +15,6 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,13 +22,16 @@ import (
 
 const (
 	certificateLife  = 90 * 24 * time.Hour // of a self-made certificate; two thirds of it gone, it is made anew
-	certificateEvery = time.Minute         // how often the Secret is read
-	selfMade         = "usher.dev/self-made"
+	certificateEvery = 20 * time.Second    // how often the Secret is read
+	// announcedFor is how long an authority stands in the configuration before its certificate is served: the API server must
+	// have seen it.
+	announcedFor = 5 * time.Second
+	selfMade     = "usher.dev/self-made"
 )
 
 // Certificate keeps the webhook's certificate, of a Secret of type kubernetes.io/tls. Where there is none, one is made with an
 // authority of its own, rotated, and written into the webhook configuration, by whichever replica comes first. One that
-// somebody else has put there is only read.
+// somebody else has put there is only read, and the configuration is his.
 type Certificate struct {
 	Config        *rest.Config
 	Namespace     string   // of the Secret
@@ -44,10 +39,12 @@ type Certificate struct {
 	Hosts         []string // names and addresses that the API server calls
 	Configuration string   // name of the ValidatingWebhookConfiguration; empty: none is written
 	Logger        *zap.Logger
+	Now           func() time.Time // nil: time.Now
 
 	current atomic.Pointer[tls.Certificate]
 	client  client.Client
 	version string // of the Secret that current is from
+	next    string // version of the Secret that is announced, and will be served
 }
 
 // Get is for tls.Config.GetCertificate.
@@ -60,26 +57,27 @@ func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 
 // Run keeps it current until ctx ends. What goes wrong is logged, and tried again.
 func (c *Certificate) Run(ctx context.Context) {
-	scheme := runtime.NewScheme()
-	err := errors.Join(corev1.AddToScheme(scheme), admissionv1.AddToScheme(scheme))
-	if err == nil {
-		c.client, err = client.New(c.Config, client.Options{Scheme: scheme})
+	if c.Now == nil {
+		c.Now = time.Now
 	}
-	if err != nil {
+	var err error
+	if c.client, err = newClient(c.Config, 10); err != nil {
 		c.Logger.Error("the webhook has no certificate", zap.Error(err))
 		return
 	}
-	said := ""
+	said, again := "", time.Second
 	for {
-		wait := certificateEvery
-		if err := c.renew(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			wait = 2 * time.Second
+		wait, err := c.renew(ctx, c.Now())
+		switch {
+		case err == nil:
+			said, again = "", time.Second
+		case ctx.Err() == nil:
+			again = min(2*again, certificateEvery)
+			wait = again
 			if said != err.Error() {
 				said = err.Error()
 				c.Logger.Warn("the webhook's certificate cannot be kept current; trying again", zap.Error(err))
 			}
-		} else {
-			said = ""
 		}
 		select {
 		case <-ctx.Done():
@@ -89,32 +87,45 @@ func (c *Certificate) Run(ctx context.Context) {
 	}
 }
 
-// renew reads the Secret, makes what is missing or old, and tells the webhook configuration.
-func (c *Certificate) renew(ctx context.Context, now time.Time) error {
+// renew reads the Secret, makes what is missing or old, and tells the webhook configuration. It returns when to look again.
+func (c *Certificate) renew(ctx context.Context, now time.Time) (time.Duration, error) {
 	s := &corev1.Secret{}
 	err := c.client.Get(ctx, types.NamespacedName{Namespace: c.Namespace, Name: c.Secret}, s)
 	missing := apierrors.IsNotFound(err)
 	if err != nil && !missing {
-		return fmt.Errorf("read Secret %s/%s: %w", c.Namespace, c.Secret, err)
+		return 0, fmt.Errorf("read Secret %s/%s: %w", c.Namespace, c.Secret, err)
 	}
 	if missing || s.Labels[selfMade] == "true" && c.old(s, now) {
 		if s, err = c.make(ctx, s, missing, now); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	if s.ResourceVersion != c.version || c.current.Load() == nil {
-		pair, err := tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey])
-		if err != nil {
-			return fmt.Errorf("secret %s/%s: %w", c.Namespace, c.Secret, err)
+	own := s.Labels[selfMade] == "true" && c.Configuration != ""
+	if own {
+		err = c.announce(ctx, s.Data["ca.crt"], now)
+	}
+	served := c.current.Load()
+	if s.ResourceVersion == c.version && served != nil {
+		return certificateEvery, err
+	}
+	// Whoever serves one already goes on with it until the API server knows the authority of the next: both are announced.
+	if own && served != nil && now.Before(served.Leaf.NotAfter) && c.next != s.ResourceVersion {
+		if err == nil {
+			c.next = s.ResourceVersion
 		}
-		c.current.Store(&pair)
-		c.version = s.ResourceVersion
-		c.Logger.Info("the webhook's certificate is loaded", zap.String("secret", c.Secret), zap.Time("until", pair.Leaf.NotAfter))
+		return announcedFor, err
 	}
-	if s.Labels[selfMade] != "true" || c.Configuration == "" {
-		return nil
+	pair, bad := tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey])
+	if bad != nil {
+		return 0, errors.Join(err, fmt.Errorf("secret %s/%s: %w", c.Namespace, c.Secret, bad))
 	}
-	return c.announce(ctx, s.Data["ca.crt"])
+	c.current.Store(&pair)
+	c.version = s.ResourceVersion
+	c.Logger.Info("the webhook's certificate is loaded", zap.String("secret", c.Secret), zap.Bool("self_made", s.Labels[selfMade] == "true"), zap.Time("until", pair.Leaf.NotAfter))
+	if now.After(pair.Leaf.NotAfter) {
+		err = errors.Join(err, fmt.Errorf("secret %s/%s: its certificate ended at %s", c.Namespace, c.Secret, pair.Leaf.NotAfter))
+	}
+	return certificateEvery, err
 }
 
 // old reports whether a self-made certificate must be made anew.
@@ -124,6 +135,12 @@ func (c *Certificate) old(s *corev1.Secret, now time.Time) bool {
 		return true
 	}
 	if now.After(pair.Leaf.NotAfter.Add(-certificateLife / 3)) {
+		return true
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.Data["ca.crt"])
+	// Whether it began already is no question: a replica whose clock is behind must not make another one.
+	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: pair.Leaf.NotBefore}); err != nil {
 		return true
 	}
 	return slices.ContainsFunc(c.Hosts, func(h string) bool { return pair.Leaf.VerifyHostname(h) != nil })
@@ -153,25 +170,33 @@ func (c *Certificate) make(ctx context.Context, old *corev1.Secret, create bool,
 }
 
 // announce writes the authority into every webhook of the configuration.
-func (c *Certificate) announce(ctx context.Context, ca []byte) error {
+func (c *Certificate) announce(ctx context.Context, ca []byte, now time.Time) (err error) {
+	for range 3 { // another replica may be at it
+		if err = c.announceOnce(ctx, ca, now); !apierrors.IsInvalid(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func (c *Certificate) announceOnce(ctx context.Context, ca []byte, now time.Time) error {
 	w := &admissionv1.ValidatingWebhookConfiguration{}
 	if err := c.client.Get(ctx, types.NamespacedName{Name: c.Configuration}, w); err != nil {
 		return fmt.Errorf("read ValidatingWebhookConfiguration %s: %w", c.Configuration, err)
 	}
-	changed := false
 	type patch struct {
 		Op    string `json:"op"`
 		Path  string `json:"path"`
-		Value []byte `json:"value"`
+		Value any    `json:"value"`
 	}
-	var patches []patch
+	patches := []patch{{"test", "/metadata/resourceVersion", w.ResourceVersion}}
 	for i := range w.Webhooks {
-		if string(w.Webhooks[i].ClientConfig.CABundle) != string(ca) {
-			changed = true
-			patches = append(patches, patch{"add", fmt.Sprintf("/webhooks/%d/clientConfig/caBundle", i), ca})
+		have := w.Webhooks[i].ClientConfig.CABundle
+		if want := bundle(have, ca, now); string(want) != string(have) {
+			patches = append(patches, patch{"add", fmt.Sprintf("/webhooks/%d/clientConfig/caBundle", i), want})
 		}
 	}
-	if !changed {
+	if len(patches) == 1 {
 		return nil
 	}
 	text, err := json.Marshal(patches)
@@ -181,52 +206,6 @@ func (c *Certificate) announce(ctx context.Context, ca []byte) error {
 	if err := c.client.Patch(ctx, w, client.RawPatch(types.JSONPatchType, text)); err != nil {
 		return fmt.Errorf("write the authority into ValidatingWebhookConfiguration %s: %w", c.Configuration, err)
 	}
+	c.Logger.Info("the authority of the webhook's certificate is announced", zap.String("configuration", c.Configuration))
 	return nil
-}
-
-// newCertificate makes an authority that signs just one certificate, and whose key is thrown away.
-func newCertificate(hosts []string, now time.Time) (map[string][]byte, error) {
-	number := func() *big.Int {
-		n, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120)) // it never fails (crypto/rand)
-		return n
-	}
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	ca := &x509.Certificate{
-		SerialNumber: number(), Subject: pkix.Name{CommonName: "usher webhook authority"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certificateLife),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
-	if err != nil {
-		return nil, err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: number(), Subject: pkix.Name{CommonName: "usher webhook"}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	for _, h := range hosts {
-		if ip := net.ParseIP(h); ip != nil {
-			leaf.IPAddresses = append(leaf.IPAddresses, ip)
-		} else {
-			leaf.DNSNames = append(leaf.DNSNames, h)
-		}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
-	if err != nil {
-		return nil, err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	block := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
-	return map[string][]byte{
-		corev1.TLSCertKey: block("CERTIFICATE", der), corev1.TLSPrivateKeyKey: block("PRIVATE KEY", keyDER), "ca.crt": block("CERTIFICATE", caDER),
-	}, nil
 }

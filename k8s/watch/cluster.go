@@ -75,7 +75,8 @@ type Watcher struct {
 	known     map[string]*object // of the cluster, by file
 	compiled  bool               // at least once
 	took      time.Duration      // by the last compilation
-	reviewing chan struct{}      // who may review
+	reading   chan struct{}      // who reads a review
+	reviewing chan struct{}      // who decides one
 
 	mu       sync.Mutex
 	watching bool              // the objects are known, and watched
@@ -94,7 +95,7 @@ func NewWatcher(c Cluster) (*Watcher, error) {
 	}
 	w := &Watcher{
 		Cluster: c, requests: newRequests(c.Logger), changed: make(chan struct{}, 1), known: map[string]*object{},
-		keeper: manifest.NewKeeper(c.Presets), reviewing: make(chan struct{}, maxReviews), waiting: "the API server was not asked yet",
+		keeper: manifest.NewKeeper(c.Presets), reading: make(chan struct{}, maxReading), reviewing: make(chan struct{}, maxReviews), waiting: "the API server was not asked yet",
 	}
 	w.keeper.Own, w.keeper.AllowLocal, w.keeper.Grants = c.Namespace, c.AllowLocal, c.Hosts
 	w.keeper.Provider, w.keeper.Backend = c.Provider, c.Backend
