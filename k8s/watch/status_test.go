@@ -1,0 +1,63 @@
+package watch
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"github.com/usher-authz/usher/policy"
+)
+
+// A lease is held no longer than it can be counted on: whoever was stopped, or cannot reach the API server, writes nothing.
+func TestALeaseIsHeldForATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lease{LeaseLock: resourcelock.LeaseLock{LockConfig: resourcelock.ResourceLockConfig{Identity: "me"}}}
+		mine := resourcelock.LeaderElectionRecord{HolderIdentity: "me"}
+		good, bad := func() error { return nil }, func() error { return errors.New("no") }
+		if l.held() {
+			t.Error("a lease that nobody made is held")
+		}
+		if err := l.renew(mine, good); err != nil || !l.held() {
+			t.Errorf("a lease that was just made is not held, %v", err)
+		}
+		time.Sleep(renewWithin - time.Second)
+		if err := l.renew(mine, bad); err == nil || !l.held() {
+			t.Errorf("one renewal failed: %v", err)
+		}
+		time.Sleep(time.Second)
+		if l.held() {
+			t.Error("it is held for longer than it can be counted on")
+		}
+		if err := l.renew(mine, good); err != nil || !l.held() {
+			t.Errorf("it was renewed, %v", err)
+		}
+		slow := func() error { time.Sleep(renewWithin); return nil }
+		if err := l.renew(mine, slow); err != nil || l.held() {
+			t.Errorf("the renewal counts from its end, %v", err)
+		}
+		if err := errors.Join(l.renew(mine, good), l.renew(resourcelock.LeaderElectionRecord{}, good)); err != nil || l.held() {
+			t.Errorf("it was released, %v", err)
+		}
+	})
+}
+
+func TestMessagesAreBounded(t *testing.T) {
+	var ps policy.Problems
+	for range 1000 {
+		ps = append(ps, policy.Problem{Found: strings.Repeat("ü", 100), Hint: "x"})
+	}
+	got := text(ps)
+	if len(got) > maxMessage || !strings.HasSuffix(got, "...") && !strings.Contains(got, "more") || strings.ContainsRune(got, '\uFFFD') {
+		t.Errorf("%d bytes, ending in %q", len(got), got[len(got)-20:])
+	}
+	if got := text(policy.Problems{{Found: "the policy at AuthPolicy a/one:1:133 guards it", Pos: policy.Position{File: "AuthPolicy b/two", Line: 1, Column: 7, Path: "spec.hosts[0]"}, Hint: "see AuthPolicy a/one:1"}}); got != "spec.hosts[0]: the policy at AuthPolicy a/one guards it (see AuthPolicy a/one)" {
+		t.Errorf("got %q", got)
+	}
+	if got := text(nil); got == "" {
+		t.Error("nothing is said of what is not valid")
+	}
+}
