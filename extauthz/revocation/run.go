@@ -295,7 +295,14 @@ func (l *List) cause(err error) string {
 	}
 	var said redis.Error
 	if errors.As(err, &said) && l.config.Password != "" {
-		text, _, _ = strings.Cut(strings.ReplaceAll(text, l.config.Password, "***"), "args beginning with")
+		text = strings.ReplaceAll(text, l.config.Password, "***")
+		// A server that repeats it may write what is no visible character in ways of its own.
+		for _, part := range strings.FieldsFunc(l.config.Password, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\'' || r == '\\' }) {
+			if len(part) > 2 {
+				text = strings.ReplaceAll(text, part, "***")
+			}
+		}
+		text, _, _ = strings.Cut(text, "args beginning with")
 	}
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"slices"
 
 	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 )
@@ -22,7 +23,11 @@ func (c *compiler) authority(o *Object, ref v1alpha1.SecretKeyRef, path ...any) 
 			break
 		}
 		if block.Type != "CERTIFICATE" {
-			c.add(at, fmt.Sprintf("found PEM of type %q", block.Type), "certificates", "a private key has no place here")
+			found := "found PEM of another type" // what a Secret holds is not shown, not even the name of a block
+			if slices.Contains([]string{"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "PUBLIC KEY", "CERTIFICATE REQUEST"}, block.Type) {
+				found = fmt.Sprintf("found PEM of type %q", block.Type)
+			}
+			c.add(at, found, "certificates", "a private key has no place here")
 			return nil
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
