@@ -241,12 +241,22 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 		return a
 	}
 	why.at(StagePass)
-	headers, err := state.assert(p, id, d.Headers, s.now)
+	a, err := s.grant(state, guard, p, r, rec, &d, body)
 	if err != nil {
 		return fail(p, err)
 	}
+	return a
+}
+
+// grant lets the request pass as the decision says: with headers, and edited where it must be.
+func (s *Server) grant(state *State, guard *guard, p *policy.Policy, r *request, rec *record, d *policy.Decision, body []byte) (answer, error) {
+	id := rec.identity
+	headers, err := state.assert(p, id, d.Headers, s.now)
+	if err != nil {
+		return answer{}, err
+	}
 	if rec.trial == nil {
-		forget(state.Lookups[p.Name], r.method, ops)
+		forget(state.Lookups[p.Name], r.method, rec.operations)
 	}
 	rec.headers, rec.edits, rec.query = d.Headers, d.Edits, d.Query
 	a := s.pass(guard, p, r, headers)
@@ -256,7 +266,7 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 	target := r.target
 	if d.Query != nil {
 		if target, err = narrowed(r.target, *d.Query); err != nil {
-			return fail(p, err)
+			return answer{}, err
 		}
 		rec.edited = true
 		a.path = target
@@ -264,7 +274,7 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 	if len(d.Edits) > 0 {
 		edited, err := edit.Apply(body, d.Edits)
 		if err != nil {
-			return fail(p, &policy.Refusal{Outcome: policy.BadRequest, Detail: "The body has no place for its metadata.", Err: fmt.Errorf("edit the body: %w", err)})
+			return answer{}, &policy.Refusal{Outcome: policy.BadRequest, Detail: "The body has no place for its metadata.", Err: fmt.Errorf("edit the body: %w", err)}
 		}
 		rec.edited = true
 		a.edit = edit.Metadata(target, edited)
@@ -275,7 +285,7 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 		// empty one, and would search without the filter that narrows it.
 		a.set = append(a.set[:len(a.set):len(a.set)], policy.Header{Name: "content-type", Value: "application/json"})
 	}
-	return a
+	return a, nil
 }
 
 // errUpgrade refuses what Envoy would forward as an upgrade (RFC 9110, section 7.8): once the backend takes it, nobody looks at

@@ -125,6 +125,14 @@ func (p *Policy) ruleOn(d *Decision, s *scope, op *Operation) *Decision {
 	if denial != nil {
 		return denial
 	}
+	if filter.IsZero() && len(stamp) == 0 && len(op.Requires) == 0 && !op.Narrows && op.narrow == nil {
+		return nil // there is nothing to enforce
+	}
+	return d.enforce(s, op, rule, filter, stamp, lifted)
+}
+
+// enforce holds the operation to the rule's filter, and writes its stamp.
+func (d *Decision) enforce(s *scope, op *Operation, rule *rule, filter Filter, stamp []EditMember, lifted bool) *Decision {
 	deny := func(reason string) *Decision {
 		return &Decision{Outcome: Forbidden, Detail: rule.detail(), Rule: rule.ref, Reason: op.name() + ": " + reason}
 	}
