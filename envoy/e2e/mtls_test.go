@@ -78,10 +78,11 @@ func startMutual(ctx context.Context, t *testing.T, name string, put place, cert
 	return m
 }
 
-// envoyArgs are what `usher envoy` is told of an Envoy whose certificate is in that directory.
+// envoyArgs are what `usher envoy` is told of an Envoy whose certificate is in that directory, or will be.
 func envoyArgs(dir string) []string {
 	args := []string{"--check-timeout=5s", "--usher-tls-san", usherID, "--usher-tls-ca-file", filepath.Join(dir, "ca.crt")}
-	if _, err := os.Lstat(filepath.Join(dir, "tls.crt")); err == nil {
+	_, noCA := os.Lstat(filepath.Join(dir, "ca.crt"))
+	if _, err := os.Lstat(filepath.Join(dir, "tls.crt")); err == nil || noCA != nil {
 		args = append(args, "--usher-tls-certificate-file", filepath.Join(dir, "tls.crt"), "--usher-tls-key-file", filepath.Join(dir, "tls.key"))
 	}
 	return args
@@ -211,6 +212,25 @@ func TestMTLSUsherRefusesEnvoysThatItDoesNotKnow(t *testing.T) {
 			}, http.StatusServiceUnavailable)
 		})
 	}
+}
+
+// Until its files are there, nothing gets through Envoy. A certificate that comes late is read then; an authority is, once the
+// file that names it is written anew.
+func TestMTLSEnvoyWithoutItsCertificatesIsShut(t *testing.T) {
+	ctx := begin(t)
+	m := startMutual(ctx, t, "mtls-late", stack.ReplaceFiles, nil)
+	dir := t.TempDir()
+	g := m.envoy(ctx, t, "mtls-late", dir, http.StatusServiceUnavailable, nil)
+	shut(ctx, t, g, newThread(ctx, t, alice, nil))
+	logs(ctx, t, g.Envoy, "Filesystem config update rejected: Invalid path")
+	place(stack.ReplaceFiles).into(t, dir, issue(t, m.envoyCA, envoyID).Files(m.usherCA))
+	beside := filepath.Join(parts.Dir, "envoy-mtls-late")
+	text, err := os.ReadFile(filepath.Join(beside, "usher-authority.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	place(stack.ReplaceFiles).into(t, beside, map[string][]byte{"usher-authority.yaml": text})
+	until(ctx, t, http.StatusOK, func() (reply, error) { return askAt(ctx, client, g.URL, "/ok", "", nil) }, http.StatusServiceUnavailable)
 }
 
 func TestMTLSEnvoyRefusesUshersThatItDoesNotKnow(t *testing.T) {
