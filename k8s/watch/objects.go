@@ -54,6 +54,10 @@ func compacted(u *unstructured.Unstructured) *unstructured.Unstructured {
 		text = nil
 	}
 	out := &unstructured.Unstructured{Object: map[string]any{"spec": string(text)}}
+	if beside := besideSpec(u); len(beside) > 0 {
+		text, _ := json.Marshal(beside) // they are strings
+		out.Object["beside"] = string(text)
+	}
 	if status, found := u.Object["status"]; found {
 		out.Object["status"] = status
 	}
@@ -64,6 +68,19 @@ func compacted(u *unstructured.Unstructured) *unstructured.Unstructured {
 	out.SetGeneration(u.GetGeneration())
 	out.SetResourceVersion(u.GetResourceVersion())
 	out.SetCreationTimestamp(u.GetCreationTimestamp())
+	return out
+}
+
+// besideSpec are the names of the members that a manifest has not, in their order. One indented too little stands there.
+func besideSpec(u *unstructured.Unstructured) (out []string) {
+	for name := range u.Object {
+		switch name {
+		case "apiVersion", "kind", "metadata", "spec", "status":
+		default:
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
 	return out
 }
 
@@ -152,14 +169,18 @@ func older(a, b *object) int {
 
 // same reports whether an object is what was read, whatever its status says.
 func same(o *object, u *unstructured.Unstructured) bool {
-	return o.source.GetUID() == u.GetUID() && o.source.Object["spec"] == u.Object["spec"]
+	return o.source.GetUID() == u.GetUID() && o.source.Object["spec"] == u.Object["spec"] && o.source.Object["beside"] == u.Object["beside"]
 }
 
 // readObject turns an object of the API server into a manifest's. What its spec says is read as a file is, by the same reader.
 func readObject(u *unstructured.Unstructured) *object {
 	o := &object{file: fileOf(u), source: u, created: u.GetCreationTimestamp()}
 	spec := specOf(u)
-	parsed, problems := manifest.Parse(o.file, marshal(u, spec))
+	var beside []string
+	if text, found := u.Object["beside"].(string); found {
+		_ = json.Unmarshal([]byte(text), &beside) // compacted made it
+	}
+	parsed, problems := manifest.Parse(o.file, marshal(u, spec, beside...))
 	o.problems = problems
 	if len(parsed) == 1 && parsed[0].Kind == u.GetKind() {
 		o.parsed = parsed[0]
@@ -167,19 +188,17 @@ func readObject(u *unstructured.Unstructured) *object {
 		return o
 	}
 	// What cannot be read guards its hosts all the same.
-	var fields struct {
-		Hosts []any
-		Mode  any
-	}
+	var fields map[string]any // not a struct, which takes Hosts for hosts too
 	bare := map[string]any{}
-	if json.Unmarshal(spec, &fields) == nil && len(fields.Hosts) > 0 {
-		bare["hosts"] = slices.DeleteFunc(fields.Hosts, func(v any) bool {
+	_ = json.Unmarshal(spec, &fields) // what is no object has no hosts
+	if hosts, _ := fields["hosts"].([]any); len(hosts) > 0 {
+		bare["hosts"] = slices.DeleteFunc(hosts, func(v any) bool {
 			host, ok := v.(string) // one that cannot be read must not open the others
 			return !ok || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 		})
 	}
-	if fields.Mode == string(v1alpha1.Shadow) {
-		bare["mode"] = fields.Mode // it guards nothing
+	if fields["mode"] == string(v1alpha1.Shadow) {
+		bare["mode"] = fields["mode"] // it guards nothing
 	}
 	parsed, more := manifest.Parse(o.file, marshal(u, bare))
 	o.problems = append(o.problems, more...)
@@ -190,11 +209,14 @@ func readObject(u *unstructured.Unstructured) *object {
 	return o
 }
 
-func marshal(u *unstructured.Unstructured, spec any) []byte {
-	text, err := json.Marshal(map[string]any{
-		"apiVersion": u.GetAPIVersion(), "kind": u.GetKind(),
-		"metadata": map[string]any{"name": u.GetName(), "namespace": u.GetNamespace()}, "spec": spec,
-	})
+func marshal(u *unstructured.Unstructured, spec any, beside ...string) []byte {
+	all := map[string]any{}
+	for _, name := range beside {
+		all[name] = nil
+	}
+	all["apiVersion"], all["kind"], all["spec"] = u.GetAPIVersion(), u.GetKind(), spec
+	all["metadata"] = map[string]any{"name": u.GetName(), "namespace": u.GetNamespace()}
+	text, err := json.Marshal(all)
 	if err != nil { // it came as JSON
 		return nil
 	}

@@ -30,6 +30,7 @@ func rewrite(file string, text []byte) error {
 		return err
 	}
 	unquotedOn(&document)
+	unpruned(&document)
 	var b bytes.Buffer
 	b.WriteString("# Generated from k8s/api/v1alpha1 by `make generate`.\n---\n")
 	e := yaml.NewEncoder(&b)
@@ -114,6 +115,43 @@ func unquotedOn(n *yaml.Node) {
 	}
 	if required.Content = without; len(without) == 0 {
 		remove(n, "required")
+	}
+}
+
+// unpruned makes the API server keep fields that the definition does not have, at the top and everywhere in spec. It prunes them
+// otherwise, and whoever reads the object sees a rule without its misspelt filter, which is open to all; only clients that ask
+// for fieldValidation=Strict, as kubectl does and others do not, are told. Kept, they reach Usher, which refuses them by name.
+func unpruned(n *yaml.Node) {
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value != "openAPIV3Schema" {
+			unpruned(n.Content[i+1])
+			continue
+		}
+		root := n.Content[i+1]
+		keepUnknown(root)
+		keepUnknownBelow(member(member(root, "properties"), "spec"))
+	}
+	for _, child := range n.Content {
+		if n.Kind != yaml.MappingNode {
+			unpruned(child)
+		}
+	}
+}
+
+// keepUnknownBelow keeps the unknown fields of a schema, and those of all objects in it.
+func keepUnknownBelow(schema *yaml.Node) {
+	if member(schema, "properties") != nil {
+		keepUnknown(schema)
+	}
+	for _, child := range schema.Content {
+		keepUnknownBelow(child)
+	}
+}
+
+func keepUnknown(schema *yaml.Node) {
+	const key = "x-kubernetes-preserve-unknown-fields"
+	if member(schema, key) == nil {
+		schema.Content = append(schema.Content, text(key, 0), &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"})
 	}
 }
 

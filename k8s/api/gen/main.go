@@ -1,5 +1,5 @@
 // Command gen writes the CustomResourceDefinitions and the DeepCopy methods of package v1alpha1, and docs/reference.md. It runs
-// controller-gen, and adds what that cannot say: see unquotedOn.
+// controller-gen, and adds what that cannot say: see unquotedOn and unpruned.
 package main
 
 import (
