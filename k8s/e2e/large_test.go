@@ -40,13 +40,17 @@ func TestAnObjectOfAMegabyte(t *testing.T) {
 	u.wantStatus(t, 403, "users.test", "GET", "/items", p.Mint(tokentest.Claims{"sub": "user-x"}))
 	t.Logf("a policy of 1 MB in force after %v, %d MiB resident", time.Since(begin).Round(time.Millisecond), resident(t, u)>>20)
 
+	many := full(1_000_000, `"c%": "user.identity == 'a'"`)
+	if out, err := create(replaced(t, guard(ns, "conditions", "conditions.test", "idp", ""), "  rules:", "  conditions: {"+many+"}\n  rules:")); err == nil || !strings.Contains(out, "must have at most 256 items") {
+		t.Errorf("a megabyte of conditions: %v, %.500s", err, out)
+	}
 	begin = time.Now()
-	if out, err := create(strings.Replace(guard(ns, "conditions", "conditions.test", "idp", ""), "  rules:", "  conditions: {"+full(1_000_000, `"c%": "user.identity == 'a'"`)+"}\n  rules:", 1)); err != nil {
+	if out, err := create(replaced(t, guard(ns, "fields", "fields.test", "idp", ""), "  rules:", "  "+strings.ReplaceAll(strings.TrimSuffix(many, ", "), ", ", "\n  ")+"\n  rules:")); err != nil {
 		t.Fatalf("%.500s, %.500v", out, err)
 	}
-	wantCondition(t, ns, "authpolicy/conditions", "Accepted", "False", "Invalid", "conditions, expected at most 256")
+	wantCondition(t, ns, "authpolicy/fields", "Accepted", "False", "Invalid", `spec.c0: found unknown field "c0"`)
 	t.Logf("another refused after %v, %d MiB resident", time.Since(begin).Round(time.Millisecond), resident(t, u)>>20)
-	u.wantStatus(t, 503, "conditions.test", "GET", "/items", p.Mint())
+	u.wantStatus(t, 503, "fields.test", "GET", "/items", p.Mint())
 
 	kubectl(t, guard(ns, "one", "two.test", "idp", ""), "apply", "-f", "-")
 	u.wantStatus(t, 200, "two.test", "GET", "/items", p.Mint())
