@@ -19,8 +19,6 @@ import (
 	"github.com/gomodule/redigo/redis"
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
-
-	"github.com/usher-authz/usher/extauthz/egress"
 )
 
 // DefaultPrefix of keys and channels.
@@ -97,23 +95,24 @@ func New(c Config) (*List, error) {
 		config: c, address: net.JoinHostPort(u.Hostname(), port), base: c.Prefix + hex.EncodeToString(sum[:]),
 		table: newTable(), made: time.Now(), log: c.Logger, writers: semaphore.NewWeighted(8),
 		options: []redis.DialOption{
-			redis.DialContextFunc(egress.Dialer(timeout, c.NoLocal).DialContext), redis.DialReadTimeout(timeout), redis.DialWriteTimeout(timeout),
+			redis.DialReadTimeout(timeout), redis.DialWriteTimeout(timeout),
 			redis.DialDatabase(db), redis.DialUsername(c.Username), redis.DialPassword(c.Password),
 		},
 	}
 	if l.log == nil {
 		l.log = zap.NewNop()
 	}
+	var t *tls.Config
 	if u.Scheme == "rediss" {
-		t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
+		t = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
 		if len(c.CA) > 0 {
 			t.RootCAs = x509.NewCertPool()
 			if !t.RootCAs.AppendCertsFromPEM(c.CA) {
 				return nil, fmt.Errorf("provider %q: the revocation list's CA holds no certificate", c.Provider)
 			}
 		}
-		l.options = append(l.options, redis.DialUseTLS(true), redis.DialTLSConfig(t))
 	}
+	l.options = append(l.options, dialer(c.NoLocal, t))
 	return l, nil
 }
 
