@@ -33,14 +33,14 @@ func (d *decoder) mismatch(t policy.Tree, want, hint string) {
 }
 
 func (d *decoder) decode(t policy.Tree, into reflect.Value) {
-	if _, reported := t.Scalar.(unread); reported {
-		return
-	}
-	if into.Kind() == reflect.Pointer {
+	if into.Kind() == reflect.Pointer { // whatever is given is not nil, be it unread
 		if into.IsNil() {
 			into.Set(reflect.New(into.Type().Elem()))
 		}
 		into = into.Elem()
+	}
+	if _, reported := t.Scalar.(unread); reported {
+		return
 	}
 	if u, ok := into.Addr().Interface().(json.Unmarshaler); ok {
 		d.unmarshal(t, u)
