@@ -39,10 +39,13 @@ func control(_, address string, _ syscall.RawConn) error {
 
 // metadata are where clouds tell a machine its credentials, beside the link-local 169.254.169.254.
 var metadata = []netip.Addr{
-	netip.MustParseAddr("fd00:ec2::254"),   // Amazon
-	netip.MustParseAddr("fd20:ce::254"),    // Google
-	netip.MustParseAddr("168.63.129.16"),   // Azure
-	netip.MustParseAddr("100.100.100.200"), // Alibaba
+	netip.MustParseAddr("fd00:ec2::254"),      // Amazon
+	netip.MustParseAddr("fd00:ec2::23"),       // Amazon, of a pod
+	netip.MustParseAddr("fd20:ce::254"),       // Google
+	netip.MustParseAddr("168.63.129.16"),      // Azure
+	netip.MustParseAddr("100.100.100.200"),    // Alibaba
+	netip.MustParseAddr("fd00:c1::a9fe:a9fe"), // Oracle
+	netip.MustParseAddr("fd00:42::42"),        // Scaleway
 }
 
 var (
