@@ -30,7 +30,7 @@ func quoteJWKs(spec map[string]any) {
 func escaped(text []byte) []byte {
 	var b strings.Builder
 	for _, r := range string(text) {
-		if r >= 0x7f && r < 0xa0 || r == '\ufeff' {
+		if r >= 0x7f && r < 0xa0 || r == '\ufeff' || r == '\ufffe' || r == '\uffff' {
 			fmt.Fprintf(&b, `\u%04x`, r)
 		} else {
 			b.WriteRune(r)
