@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"reflect"
+	"runtime"
 )
 
 // compiled is a policy as it was compiled, before it was joined with others: no request sees this one.
@@ -41,7 +42,7 @@ func (s *Snapshot) reuse(prev *Snapshot, c *compiler, source Source, presets map
 	k := prev.find(source)
 	if k.policy == nil {
 		s.recompiled++
-		k.policy, k.problems, k.warnings = c.compilePolicy(source, presets)
+		k.policy, k.problems, k.warnings = c.guarded(source, presets)
 	}
 	if len(k.problems) > 0 {
 		s.failed[source.Name] = k
@@ -51,6 +52,28 @@ func (s *Snapshot) reuse(prev *Snapshot, c *compiler, source Source, presets map
 	p := *k.policy
 	p.remove = maps.Clone(p.remove) // others add to it
 	return &p, nil, k.warnings
+}
+
+// guarded is compilePolicy, where a panic is a problem of the policy.
+func (c *compiler) guarded(source Source, presets map[string]Preset) (p *Policy, problems, warnings Problems) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			p = &Policy{Name: source.Name, Tenant: source.Tenant, pos: source.Pos, Shadow: source.Shadow, remove: map[string]bool{}}
+			problems, warnings = Problems{{Pos: source.Pos, Found: Fault(fault), Hint: FaultHint}}, nil
+		}
+	}()
+	return c.compilePolicy(source, presets)
+}
+
+// FaultHint says what to do about a Fault.
+const FaultHint = "please report it, with the manifest"
+
+// Fault says what was found where a manifest made Usher panic. Only what the runtime says is shown: the rest may hold a secret.
+func Fault(panicked any) string {
+	if err, ok := panicked.(runtime.Error); ok {
+		return "found what Usher cannot read, by a fault of its own: " + err.Error()
+	}
+	return fmt.Sprintf("found what Usher cannot read, by a fault of its own: a panic of type %T", panicked)
 }
 
 // find returns the policy if s has it just so, and else one that has yet to be compiled.

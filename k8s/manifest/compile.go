@@ -50,7 +50,7 @@ func (prev *Compiled) next(c *compiler, given []Object) (*Compiled, policy.Probl
 			set.Policies = append(set.Policies, source)
 		}
 		if o.AuthPolicy.Spec.Backend != nil {
-			out.Backends[c.name(o)] = c.triedBackend(o, prev)
+			c.guarded(o, func() { out.Backends[c.name(o)] = c.triedBackend(o, prev) })
 		}
 	}
 	for i := range objects {

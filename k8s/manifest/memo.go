@@ -66,9 +66,20 @@ func (c *compiler) still(asked map[key]any) bool {
 func (c *compiler) noting(o *Object, convert func()) (asked map[key]any, ok bool) {
 	before := len(c.problems)
 	c.asked = map[key]any{}
-	convert()
+	c.guarded(o, convert)
 	asked, c.asked = c.asked, nil
 	return asked, len(c.problems) == before && !o.broken && !c.unread && len(o.secrets) == 0
+}
+
+// guarded calls convert, and makes a panic a problem of the object: one that uncovers a fault of Usher's must not end the process,
+// and with it what all others have in force.
+func (c *compiler) guarded(o *Object, convert func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.add(o.Pos, policy.Fault(p), "", policy.FaultHint)
+		}
+	}()
+	convert()
 }
 
 // providerSince is the provider's configuration, tried or known from prev.
