@@ -18,6 +18,7 @@ import (
 	rbacfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3" // for patches
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -364,6 +365,7 @@ func (in *ingress) patched() (*listenerv3.Listener, error) {
 		}
 		return err
 	})
+	each(networking.EnvoyFilter_CLUSTER, func(*networking.EnvoyFilter_EnvoyConfigObjectPatch) error { return nil }) // see patchUsher
 	if err == nil && used != len(in.filter.GetConfigPatches()) {
 		err = fmt.Errorf("%d of %d patches are of a kind that the model knows", used, len(in.filter.GetConfigPatches()))
 	}
@@ -371,6 +373,25 @@ func (in *ingress) patched() (*listenerv3.Listener, error) {
 		Name: managerName, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: anyOf(manager)},
 	}}}}
 	return l, err
+}
+
+// patchUsher applies what the EnvoyFilter says of Usher's cluster.
+func (in *ingress) patchUsher(c *clusterv3.Cluster) error {
+	for _, p := range in.filter.GetConfigPatches() {
+		if p.GetApplyTo() != networking.EnvoyFilter_CLUSTER {
+			continue
+		}
+		m, op := p.GetMatch().GetCluster(), p.GetPatch().GetOperation()
+		if m.GetService() != strings.TrimPrefix(in.check.GetService(), "usher/") || m.GetPortNumber() != in.check.GetPort() || op != networking.EnvoyFilter_Patch_MERGE {
+			return fmt.Errorf("a patch %v of the cluster %v", op, m)
+		}
+		v := &clusterv3.Cluster{}
+		if err := value(p, v); err != nil {
+			return err
+		}
+		proto.Merge(c, v)
+	}
+	return nil
 }
 
 // static is a bootstrap with it: LISTEN and ADMIN stand for ports.
@@ -394,6 +415,9 @@ func (in *ingress) static(moved map[string]string) (string, error) {
 				}},
 			})}
 			if c.TransportSocket, err = in.socketToUsher(); err != nil {
+				return "", err
+			}
+			if err := in.patchUsher(c); err != nil {
 				return "", err
 			}
 		}
