@@ -1,273 +1,180 @@
 package e2e_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"net"
+	"maps"
 	"net/http"
-	"net/http/httptest"
-	"os/exec"
-	"path/filepath"
-	"regexp"
-	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/usher-authz/usher/envoy/e2e/stack"
 )
 
-// replicas are two Ushers behind one Envoy, before a backend that answers at once.
-type replicas struct {
-	gate   *stack.Gate
-	ushers []*stack.Gate
-}
-
-// newReplicas starts them. Each says 7 seconds long that it is about to end before it does: Envoy asks for that every 5 seconds.
-func newReplicas(ctx context.Context, t *testing.T, name string, edits ...func(bootstrap map[string]any) error) replicas {
-	t.Helper()
-	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("x-user-id") == "" {
-			http.Error(w, "nobody was checked", http.StatusTeapot)
-			return
-		}
-		_, _ = w.Write([]byte("an item\n"))
-	}))
-	t.Cleanup(backend.Close)
-	options := stack.GateOptions{
-		Manifests: fmt.Sprintf(`apiVersion: usher.dev/v1alpha1
-kind: IdentityProvider
-metadata: {name: idp}
-spec: {issuer: %q, allowHTTP: true, audiences: [langgraph]}
----
-apiVersion: usher.dev/v1alpha1
-kind: AuthPolicy
-metadata: {name: items}
-spec:
-  hosts: ["127.0.0.1"]
-  providers: [idp]
-  backend: {url: %q}
-  api: {routes: [{method: GET, path: /items, on: items:read}, {method: GET, path: /ok, public: true}]}
-  rules: [{on: items:read, allow: user.isAuthenticated}]
-  identityHeaders: {x-user-id: user.identity}
-`, parts.Issuer, backend.URL),
-		UsherArgs: []string{"--drain-delay", "7s", "--log-level", "warn"},
-		Ping: func(ctx context.Context, g *stack.Gate) error {
-			r, err := askAt(ctx, http.DefaultClient, g.URL, "/items", "", http.Header{"Authorization": {"Bearer " + alice}})
-			if err == nil && r.status != http.StatusOK {
-				err = fmt.Errorf("%d %s", r.status, r.body)
-			}
-			return err
-		},
-	}
-	first, err := parts.NewGateAs(ctx, name+"-1", options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := parts.NewUsher(ctx, name+"-2", options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	gate, err := first.WithEnvoy(ctx, name, func(bootstrap map[string]any) error {
-		err := addReplica(bootstrap, second.GRPC())
-		for _, edit := range edits {
-			err = errors.Join(err, edit(bootstrap))
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := untilServing(ctx, gate, 2); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(first.Usher.Stop)
-	t.Cleanup(second.Usher.Stop)
-	t.Cleanup(gate.Envoy.Stop)
-	return replicas{gate, []*stack.Gate{first, second}}
-}
-
-// load is what h2load says of the requests that it sent.
-type load struct{ sent, good, bad int }
-
+// How h2load sends 100 requests a second, up to 8 at once.
 var (
-	loadRequests = regexp.MustCompile(`requests: (\d+) total, (\d+) started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout`)
-	loadStatus   = regexp.MustCompile(`status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx`)
+	overHTTP1 = []string{"--h1", "-c", "8", "--rps", "12.5"}
+	overHTTP2 = []string{"-c", "2", "-m", "4", "--rps", "50"}
 )
-
-// h2load sends n requests with Alice's token, 8 at once on each connection or one where that is all that the protocol can do.
-func (r replicas) h2load(ctx context.Context, n int, args ...string) (load, string, error) {
-	root, err := stack.Root()
-	if err != nil {
-		return load{}, "", err
-	}
-	args = append(args, "-t", "1", "-n", strconv.Itoa(n), "-H", "authorization: Bearer "+alice, r.gate.URL+"/items")
-	out, err := exec.CommandContext(ctx, filepath.Join(root, ".tools", "bin", "h2load"), args...).CombinedOutput()
-	text := string(out)
-	requests, status := loadRequests.FindStringSubmatch(text), loadStatus.FindStringSubmatch(text)
-	if err != nil || requests == nil || status == nil {
-		return load{}, text, fmt.Errorf("h2load: %w: %s", err, text)
-	}
-	number := func(s string) int { n, _ := strconv.Atoi(s); return n } // it is digits
-	l := load{sent: number(requests[1]), good: number(status[1])}
-	l.bad = l.sent - min(l.good, number(requests[4]))
-	return l, text, nil
-}
-
-// checks is how many checks a replica has answered, by outcome.
-func checks(ctx context.Context, g *stack.Gate) (map[string]int, error) {
-	r, err := askAt(ctx, http.DefaultClient, g.UsherAdmin, "/metrics", "", nil)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]int{}
-	for _, m := range regexp.MustCompile(`(?m)^usher_checks_total\{[^}]*outcome="(\w+)"[^}]*\} (\d+)$`).FindAllStringSubmatch(r.body, -1) {
-		n, err := strconv.Atoi(m[2])
-		if err != nil {
-			return nil, err
-		}
-		out[m[1]] += n
-	}
-	return out, nil
-}
 
 // Two replicas behind one Envoy are stopped and started again, one after the other, as a rolling update does, while h2load sends
 // requests over HTTP/1.1 and HTTP/2: not one of them fails. Envoy shares them between the replicas, sends none to one that is
 // not ready yet, and none to one that said that it is about to end.
 func TestARollingRestartFailsNotOneRequest(t *testing.T) {
 	ctx := beginFor(t, 4*time.Minute)
-	r := newReplicas(ctx, t, "rolling")
-	loading, stop := context.WithCancel(ctx)
-	defer stop()
-	var group sync.WaitGroup
-	totals := map[string]*load{}
-	for name, args := range map[string][]string{
-		"HTTP/1.1": {"--h1", "-c", "8"},
-		"HTTP/2":   {"-c", "2", "-m", "8"},
-	} {
-		total := &load{}
-		totals[name] = total
-		group.Go(func() {
-			for loading.Err() == nil {
-				l, text, err := r.h2load(ctx, 400, args...)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if l.bad > 0 {
-					t.Errorf("%s: %s", name, text)
-				}
-				total.sent, total.good, total.bad = total.sent+l.sent, total.good+l.good, total.bad+l.bad
-			}
-		})
+	r := newReplicas(ctx, t, "rolling", 2)
+	loads := map[string]*load{
+		"HTTP/1.1": r.newLoad(ctx, t, overHTTP1...),
+		"HTTP/2":   r.newLoad(ctx, t, overHTTP2...),
+	}
+	rounds := func() (err error) {
+		for _, l := range loads {
+			err = errors.Join(err, l.round(ctx))
+		}
+		return err
 	}
 	for _, g := range r.ushers {
+		if err := rounds(); err != nil {
+			t.Fatal(err)
+		}
 		g.Usher.Stop()
-		if err := errors.Join(g.Usher.Start(ctx), untilServing(ctx, r.gate, 2)); err != nil {
+		if err := rounds(); err != nil { // without it
+			t.Fatal(err)
+		}
+		if err := errors.Join(g.Usher.Start(ctx), untilServing(ctx, r.gate, 2), rounds()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	stop()
-	group.Wait()
-	for name, total := range totals {
-		t.Logf("%s: %d requests, %d good", name, total.sent, total.good)
-		if total.good == 0 {
-			t.Errorf("%s: nothing was sent", name)
+	for name, l := range loads {
+		statuses, err := l.end()
+		t.Logf("%s: %v", name, statuses)
+		if err != nil || len(statuses) != 1 || statuses[http.StatusOK] == 0 {
+			t.Errorf("%s: %v, expected nothing but 200: %v", name, statuses, err)
 		}
 	}
-	// Both are new now, and have their share.
-	if l, text, err := r.h2load(ctx, 1000, "-c", "4", "-m", "4"); err != nil || l.bad > 0 {
-		t.Fatalf("%v: %s", err, text)
+
+	// Both are new now. Each request is one check, and each has its share of them.
+	const n = 600
+	before, err := r.checked(ctx)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i, g := range r.ushers {
-		outcomes, err := checks(ctx, g)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("replica %d: %v", i, outcomes)
-		for outcome, n := range outcomes {
-			if outcome != "allow" && n > 0 {
-				t.Errorf("replica %d answered %d times %s", i, n, outcome)
-			}
-		}
-		if outcomes["allow"] < 200 {
-			t.Errorf("replica %d answered only %d checks", i, outcomes["allow"])
-		}
+	statuses, err := r.h2load(ctx, n, "-c", "4", "-m", "4")
+	if err != nil || statuses[http.StatusOK] != n {
+		t.Fatal(statuses, err)
+	}
+	after, err := r.checked(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := after[0]-before[0], after[1]-before[1]
+	t.Logf("of %d checks, one replica answered %d and the other %d", n, first, second)
+	if first+second != n || min(first, second) < n/6 {
+		t.Errorf("of %d checks, one replica answered %d and the other %d", n, first, second)
 	}
 }
 
-// A replica that is killed says nothing to anybody: only the checks that were on their way to it fail, and those before Envoy
-// has seen that nobody is there.
+// A replica that is killed says nothing to anybody: only the checks that were on their way to it fail, with 503. The next ones find
+// nobody there, and are put to the other; after five of them Envoy does not try it any more. Without any replica all is 503.
 func TestAReplicaThatIsKilled(t *testing.T) {
 	ctx := beginFor(t, 3*time.Minute)
-	r := newReplicas(ctx, t, "killed")
-	loading, stop := context.WithCancel(ctx)
-	defer stop()
-	total := load{}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for loading.Err() == nil {
-			l, text, err := r.h2load(ctx, 500, "-c", "4", "-m", "8")
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if l.bad > 0 {
-				t.Log(text)
-			}
-			total.sent, total.good, total.bad = total.sent+l.sent, total.good+l.good, total.bad+l.bad
-		}
-	}()
-	time.Sleep(2 * time.Second)
+	r := newReplicas(ctx, t, "killed", 2)
+	http1, http2 := r.newLoad(ctx, t, overHTTP1...), r.newLoad(ctx, t, overHTTP2...)
+	if err := errors.Join(http1.round(ctx), http2.round(ctx)); err != nil {
+		t.Fatal(err)
+	}
 	if err := syscall.Kill(r.ushers[0].Usher.Pid(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if err := untilServing(ctx, r.gate, 1); err != nil {
+	if err := errors.Join(untilServing(ctx, r.gate, 1), http1.round(ctx), http2.round(ctx)); err != nil {
 		t.Fatal(err)
 	}
-	stop()
-	<-done
-	t.Logf("%d of %d requests failed", total.bad, total.sent)
+	statuses, err := http1.end()
+	more, err2 := http2.end()
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	for status, n := range more {
+		statuses[status] += n
+	}
+	retried, err := usherStat(ctx, r.gate, "upstream_rq_retry_success")
+	t.Logf("%v, %d checks were put to the other: %v", statuses, retried, err)
+	// Each client has 8 on their way at most.
+	if failed := statuses[http.StatusServiceUnavailable]; failed > 16 {
+		t.Errorf("%d requests failed, more than were on their way", failed)
+	}
+	if retried == 0 {
+		t.Error("no check was put to the other replica")
+	}
+	onlyOKOr503(t, statuses)
+
+	if statuses, err = r.h2load(ctx, 100, overHTTP2...); err != nil || statuses[http.StatusOK] != 100 {
+		t.Errorf("without the replica: %v %v", statuses, err)
+	}
+	if err := syscall.Kill(r.ushers[1].Usher.Pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.ushers[1].Usher.Stop() // waits until it has ended
+	if statuses, err = r.h2load(ctx, 100, overHTTP2...); err != nil || statuses[http.StatusServiceUnavailable] != 100 {
+		t.Errorf("without any replica: %v %v", statuses, err)
+	}
+	if err := errors.Join(r.ushers[0].Usher.Start(ctx), r.ushers[1].Usher.Start(ctx), untilServing(ctx, r.gate, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if statuses, err = r.h2load(ctx, 100, overHTTP2...); err != nil || statuses[http.StatusOK] != 100 {
+		t.Errorf("with both again: %v %v", statuses, err)
+	}
 }
 
-// addReplica adds an address to the cluster of Usher, as a headless Service's name would have several.
-func addReplica(bootstrap map[string]any, address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
+// Replicas that hang keep their connections, and their checks have no answer before Envoy's deadline: these fail, with 503, until
+// Envoy has left them out. Two of three is more than half: Envoy's default is to ask all of them then, who hang or not.
+func TestReplicasThatHang(t *testing.T) {
+	ctx := beginFor(t, 3*time.Minute)
+	r := newReplicas(ctx, t, "hanging", 3)
+	l := r.newLoad(ctx, t, overHTTP2...)
+	if err := l.round(ctx); err != nil {
+		t.Fatal(err)
 	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		return err
-	}
-	for _, c := range bootstrap["static_resources"].(map[string]any)["clusters"].([]any) {
-		cluster := c.(map[string]any)
-		if cluster["name"] != "usher" {
-			continue
+	for _, g := range r.ushers[:2] {
+		pid := g.Usher.Pid()
+		t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // else it could not end
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
 		}
-		endpoints := cluster["load_assignment"].(map[string]any)["endpoints"].([]any)[0].(map[string]any)
-		endpoints["lb_endpoints"] = append(endpoints["lb_endpoints"].([]any), map[string]any{"endpoint": map[string]any{
-			"address": map[string]any{"socket_address": map[string]any{"address": host, "port_value": number}},
-		}})
-		return nil
 	}
-	return errors.New("the bootstrap has no cluster usher")
+	if err := errors.Join(untilServing(ctx, r.gate, 1), l.round(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	statuses, err := l.end()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(statuses)
+	if statuses[http.StatusServiceUnavailable] == 0 {
+		t.Error("no check was lost: the replicas did not hang")
+	}
+	onlyOKOr503(t, statuses)
+	if statuses, err = r.h2load(ctx, 200, overHTTP2...); err != nil || statuses[http.StatusOK] != 200 {
+		t.Errorf("without them: %v %v", statuses, err)
+	}
+	for _, g := range r.ushers[:2] {
+		if err := syscall.Kill(g.Usher.Pid(), syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := untilServing(ctx, r.gate, 3); err != nil {
+		t.Fatal(err)
+	}
+	if statuses, err = r.h2load(ctx, 200, overHTTP2...); err != nil || statuses[http.StatusOK] != 200 {
+		t.Errorf("with them again: %v %v", statuses, err)
+	}
 }
 
-// untilServing waits until Envoy takes n replicas for healthy.
-func untilServing(ctx context.Context, g *stack.Gate, n int) error {
-	return stack.Poll(ctx, func() error {
-		r, err := askAt(ctx, http.DefaultClient, g.EnvoyAdmin, "/stats?filter=cluster.usher.membership_healthy", "", nil)
-		if err != nil {
-			return err
-		}
-		var healthy int
-		if _, err := fmt.Sscanf(r.body, "cluster.usher.membership_healthy: %d", &healthy); err != nil || healthy != n {
-			return fmt.Errorf("%d healthy, %v: %s", healthy, err, r.body)
-		}
-		return nil
-	})
+// onlyOKOr503 fails the test at any other status, above all at the backend's for those whom nobody checked.
+func onlyOKOr503(t *testing.T, statuses map[int]int) {
+	t.Helper()
+	rest := maps.Clone(statuses)
+	delete(rest, http.StatusOK)
+	delete(rest, http.StatusServiceUnavailable)
+	if len(rest) > 0 || statuses[http.StatusOK] == 0 {
+		t.Errorf("%v, expected nothing but 200 and 503", statuses)
+	}
 }
