@@ -40,6 +40,12 @@ func TestEnvoyGatewaySetsWhatAGateNeeds(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Fatalf("the filters are %v\nwant %v", names, want)
 	}
+	var usher map[string]any
+	for _, c := range tr.Clusters {
+		if c["name"] == at(filters[1], "typedConfig", "grpcService", "envoyGrpc", "clusterName") {
+			usher = c
+		}
+	}
 	for _, c := range []struct {
 		name string
 		got  any
@@ -70,6 +76,12 @@ func TestEnvoyGatewaySetsWhatAGateNeeds(t *testing.T) {
 		{"a header that cannot be set is an error", at(filters[1], "typedConfig", "validateMutations"), "true"},
 		{"the route is the one that was asked about: the default", at(filters[1], "typedConfig", "clearRouteCache"), "<nil>"},
 		{"for how long", at(filters[1], "typedConfig", "grpcService", "timeout"), "1s"},
+		{"a check that reached no replica is put to another", at(filters[1], "typedConfig", "grpcService", "retryPolicy", "retryOn"), "connect-failure,refused-stream"},
+		{"each try has the whole time", at(filters[1], "typedConfig", "grpcService", "retryPolicy", "retryBackOff", "maxInterval"), "1s"},
+		{"a replica without answers is left out", at(usher, "outlierDetection", "consecutive5xx"), "5"},
+		{"but not more than half of them", at(usher, "outlierDetection", "maxEjectionPercent"), "50"},
+		{"the unhealthy are asked when there is no other", at(usher, "commonLbConfig", "healthyPanicThreshold", "value"), "1"},
+		{"every check may be put again", at(usher, "circuitBreakers", "thresholds", 0, "maxRetries"), "4096"},
 		{"no header of Envoy's from a client", at(filters[4], "typedConfig", "suppressEnvoyHeaders"), "true"},
 		{"room for a body", tr.Listeners[len(tr.Listeners)-1]["perConnectionBufferLimitBytes"], "5.24288e+06"},
 	} {
