@@ -16,11 +16,18 @@ type Position struct {
 	// Inexact says that what stands here is written otherwise in the source (escapes, folding), so that an offset into
 	// it says nothing about the column.
 	Inexact bool
+	// Stored says that the file is an object's JSON as an API server has it, which nobody sees: line and column only order what
+	// stands in it.
+	Stored bool
 }
 
-// String returns file:line:column, as far as known.
+// String returns file:line:column, as far as known; of a stored object its name and the field.
 func (p Position) String() string {
 	switch {
+	case p.Stored && p.Path != "":
+		return p.File + ", " + p.Path
+	case p.Stored:
+		return p.File
 	case p.Line == 0:
 		return p.File
 	case p.Column == 0:
@@ -42,7 +49,9 @@ type Problem struct {
 // Error returns the problem in one line, without source text and hint.
 func (p Problem) Error() string {
 	var b strings.Builder
-	if s := p.Pos.String(); s != "" {
+	at := p.Pos
+	at.Path = ""
+	if s := at.String(); s != "" {
 		b.WriteString(s + ": ")
 	}
 	if p.Pos.Path != "" {
@@ -59,7 +68,7 @@ func (p Problem) Error() string {
 func (p Problem) Long() string {
 	var b strings.Builder
 	b.WriteString(p.Error())
-	if p.Pos.Source != "" && p.Pos.Line > 0 {
+	if p.Pos.Source != "" && p.Pos.Line > 0 && !p.Pos.Stored {
 		number := fmt.Sprintf("%d", p.Pos.Line)
 		fmt.Fprintf(&b, "\n  %s | %s", number, p.Pos.Source)
 		if c := p.Pos.Column; c > 0 && c <= len(p.Pos.Source)+1 {

@@ -92,7 +92,11 @@ func (c *compiler) claim(t policy.Text, o *Object) bool {
 		c.add(t.Pos, fmt.Sprintf("found host %q, which a policy of another namespace guards already, or one under or over it", t.Text), "hosts that no other namespace has a part in", "the older object keeps them; usher serve --namespace-hosts says which namespace may have which")
 	default:
 		c.conflicts[o.Pos.File] = true
-		c.add(t.Pos, fmt.Sprintf("found host %q, which the policy at %s guards already", t.Text, first.at), "each host in one Enforce policy", "join the policies, or make one mode: Shadow")
+		who := "the policy at " + first.at.String()
+		if first.at.Stored {
+			who = first.at.File
+		}
+		c.add(t.Pos, fmt.Sprintf("found host %q, which %s guards already", t.Text, who), "each host in one Enforce policy", "join the policies, or make one mode: Shadow")
 	}
 	return false
 }

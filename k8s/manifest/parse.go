@@ -18,7 +18,17 @@ import (
 // problems are among those returned, so that [Compile] can find what is wrong between objects in the same run; it
 // compiles nothing as long as one of them has a problem. file is used in positions only.
 func Parse(file string, text []byte) ([]Object, policy.Problems) {
-	src, chunks, problem := read(file, text)
+	return parse(source{file: file}, text)
+}
+
+// ParseStored is [Parse] of an object as an API server has it. file is what the object is called: its problems name that and the
+// field, and no line of a text that nobody sees.
+func ParseStored(file string, text []byte) ([]Object, policy.Problems) {
+	return parse(source{file: file, stored: true}, text)
+}
+
+func parse(of source, text []byte) ([]Object, policy.Problems) {
+	src, chunks, problem := readInto(of, text)
 	if problem != nil {
 		return []Object{{Pos: problem.Pos, broken: true}}, policy.Problems{*problem}
 	}

@@ -18,8 +18,9 @@ const (
 
 // source is a file by its lines, for places and excerpts.
 type source struct {
-	file  string
-	lines []string
+	file   string
+	stored bool // an object of an API server: see policy.Position
+	lines  []string
 	// marks are the bytes at which each markEvery-th character of a line begins, by line from 0, where those are not one byte
 	// each: an object of a cluster is one line, in which the place of everything is looked for.
 	marks map[int][]int
@@ -37,7 +38,10 @@ type chunk struct {
 // read splits a file into lines and documents. A document starts at a line with `---`, which no text of another one can
 // hold (YAML 1.2, c-forbidden), so that a syntax error in one does not hide the problems of the rest.
 func read(file string, text []byte) (source, []chunk, *policy.Problem) {
-	s := source{file: file}
+	return readInto(source{file: file}, text)
+}
+
+func readInto(s source, text []byte) (source, []chunk, *policy.Problem) {
 	if len(text) > maxText {
 		return s, nil, &policy.Problem{Pos: s.top(), Found: fmt.Sprintf("found %d bytes", len(text)), Want: fmt.Sprintf("at most %d", maxText)}
 	}
@@ -90,13 +94,15 @@ func (s *source) unreadable(line string) *policy.Problem {
 		default:
 			continue
 		}
-		pos := policy.Position{File: s.file, Line: len(s.lines), Column: i + 1}
+		pos := policy.Position{File: s.file, Line: len(s.lines), Column: i + 1, Stored: s.stored}
 		return &policy.Problem{Pos: pos, Found: found, Want: "YAML in UTF-8", Hint: hint}
 	}
 	return nil
 }
 
-func (s *source) top() policy.Position { return policy.Position{File: s.file, Line: 1, Column: 1} }
+func (s *source) top() policy.Position {
+	return policy.Position{File: s.file, Line: 1, Column: 1, Stored: s.stored}
+}
 
 // mark notes where the characters of the line begin that was read last.
 func (s *source) mark(line string) {
@@ -123,7 +129,7 @@ func (s *source) mark(line string) {
 
 // position returns a place from a line and a column as YAML counts them: from 1, in characters.
 func (s *source) position(line, column int, secret bool) policy.Position {
-	p := policy.Position{File: s.file, Line: line}
+	p := policy.Position{File: s.file, Line: line, Stored: s.stored}
 	if line < 1 || line > len(s.lines) {
 		return p
 	}

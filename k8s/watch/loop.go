@@ -128,7 +128,9 @@ func few(ps policy.Problems) policy.Problems {
 	if n <= 0 {
 		return ps
 	}
-	more := policy.Problem{Pos: policy.Position{File: ps[maxProblems].Pos.File}, Found: fmt.Sprintf("and %d more", n)}
+	at := ps[maxProblems].Pos
+	at.Path, at.Stored = "", true // in order it comes after those that are shown
+	more := policy.Problem{Pos: at, Found: fmt.Sprintf("and %d more", n)}
 	return append(slices.Clone(ps[:maxProblems]), more)
 }
 

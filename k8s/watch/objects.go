@@ -180,7 +180,7 @@ func readObject(u *unstructured.Unstructured) *object {
 	if text, found := u.Object["beside"].(string); found {
 		_ = json.Unmarshal([]byte(text), &beside) // compacted made it
 	}
-	parsed, problems := manifest.Parse(o.file, marshal(u, spec, beside...))
+	parsed, problems := manifest.ParseStored(o.file, marshal(u, spec, beside...))
 	o.problems = problems
 	if len(parsed) == 1 && parsed[0].Kind == u.GetKind() {
 		o.parsed = parsed[0]
@@ -200,7 +200,7 @@ func readObject(u *unstructured.Unstructured) *object {
 	if fields["mode"] == string(v1alpha1.Shadow) {
 		bare["mode"] = fields["mode"] // it guards nothing
 	}
-	parsed, more := manifest.Parse(o.file, marshal(u, bare))
+	parsed, more := manifest.ParseStored(o.file, marshal(u, bare))
 	o.problems = append(o.problems, more...)
 	if len(parsed) > 0 {
 		o.parsed = parsed[0]

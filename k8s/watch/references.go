@@ -180,7 +180,7 @@ func (d *documents) keep(r reference, text []byte, failure string, passing bool)
 
 // readDocument makes a manifest's object of the text.
 func readDocument(r reference, text []byte) *object {
-	parsed, problems := manifest.Parse(r.file(), text)
+	parsed, problems := manifest.ParseStored(r.file(), text)
 	return &object{file: r.file(), parsed: parsed[0], problems: problems}
 }
 

@@ -2,7 +2,6 @@ package watch
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -91,10 +90,7 @@ func (v *verdict) conditions(refused policy.Problems, health map[string]token.St
 	return append(out, healthy)
 }
 
-// place finds where another object is mentioned, by a line and a column that say nothing of an object of a cluster.
-var place = regexp.MustCompile(`\b((?:AuthPolicy|IdentityProvider) [a-z0-9-]+/[a-z0-9.-]+):\d+(?::\d+)?`)
-
-// text writes problems as usher validate does, without the place in a file.
+// text writes problems as usher validate does, without what the object itself is called.
 func text(ps policy.Problems) string {
 	var b strings.Builder
 	for i, p := range ps {
@@ -105,12 +101,16 @@ func text(ps policy.Problems) string {
 			fmt.Fprintf(&b, "and %d more", len(ps)-i)
 			break
 		}
-		p.Pos = policy.Position{Path: p.Pos.Path}
+		at := policy.Position{Path: p.Pos.Path}
+		if _, document, inside := strings.Cut(p.Pos.File, "["); inside { // whose lines its author knows
+			at.File, at.Line, at.Column, at.Stored = strings.TrimSuffix(document, "]")+" document", p.Pos.Line, p.Pos.Column, p.Pos.Stored
+		}
+		p.Pos = at
 		line := p.Error()
 		if p.Hint != "" {
 			line += " (" + p.Hint + ")"
 		}
-		b.WriteString(place.ReplaceAllString(line, "$1"))
+		b.WriteString(line)
 	}
 	if b.Len() == 0 {
 		return "Not valid."

@@ -54,7 +54,10 @@ func TestMessagesAreBounded(t *testing.T) {
 	if len(got) > maxMessage || !strings.HasSuffix(got, "...") && !strings.Contains(got, "more") || strings.ContainsRune(got, '\uFFFD') {
 		t.Errorf("%d bytes, ending in %q", len(got), got[len(got)-20:])
 	}
-	if got := text(policy.Problems{{Found: "the policy at AuthPolicy a/one:1:133 guards it", Pos: policy.Position{File: "AuthPolicy b/two", Line: 1, Column: 7, Path: "spec.hosts[0]"}, Hint: "see AuthPolicy a/one:1"}}); got != "spec.hosts[0]: the policy at AuthPolicy a/one guards it (see AuthPolicy a/one)" {
+	if got := text(policy.Problems{{Found: "found it", Pos: policy.Position{File: "AuthPolicy b/two", Line: 1, Column: 7, Path: "spec.hosts[0]", Stored: true}, Hint: "see there"}}); got != "spec.hosts[0]: found it (see there)" {
+		t.Errorf("got %q", got)
+	}
+	if got := text(policy.Problems{{Found: "found it", Pos: policy.Position{File: "AuthPolicy b/two[OpenAPI]", Line: 3, Column: 7, Path: "paths./items"}}}); got != "OpenAPI document:3:7: paths./items: found it" {
 		t.Errorf("got %q", got)
 	}
 	if got := text(nil); got == "" {
