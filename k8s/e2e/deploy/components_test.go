@@ -2,10 +2,14 @@ package deploy
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/usher-authz/usher/k8s/manifest"
 )
 
 // variants are what kustomize and the chart make both: an own overlay, and a value set of the chart.
@@ -15,7 +19,13 @@ var variants = map[string]struct {
 }{
 	"namespace": {"resources: [kustomize/overlays/namespace]", "default"},
 	"cluster":   {"resources: [kustomize/overlays/cluster]", "cluster"},
-	"webhook":   {"resources: [kustomize/overlays/namespace]\ncomponents: [kustomize/components/webhook]", "webhook"},
+	"tenants": {`resources: [kustomize/overlays/cluster]
+patches:
+  - target: {kind: Deployment, name: usher}
+    patch: |-
+      - {op: add, path: /spec/template/spec/containers/0/args/-, value: "--namespace-hosts=agents=agents.example.com"}
+      - {op: add, path: /spec/template/spec/containers/0/args/-, value: "--namespace-hosts=shop=shop.example.com,*.shop.example.com"}`, "tenants"},
+	"webhook": {"resources: [kustomize/overlays/namespace]\ncomponents: [kustomize/components/webhook]", "webhook"},
 	"webhook of the cluster": {
 		"resources: [kustomize/overlays/cluster]\ncomponents: [kustomize/components/webhook-cluster]", "wide webhook",
 	},
@@ -54,6 +64,36 @@ func TestTheChartIsTheOverlay(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What the cluster-wide overlay only shows, as comments, is right too: the chart says the same.
+func TestTheCommentsOfTheClusterOverlay(t *testing.T) {
+	dir := copyOfDeploy(t)
+	file := filepath.Join(dir, "kustomize/overlays/cluster/kustomization.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "# - {"); n != 3 {
+		t.Fatalf("%d lines are shown", n)
+	}
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(text), "# - {", "- {")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	one := find(t, kustomize(t, filepath.Dir(file)), "Deployment", "usher").yaml(t)
+	other := find(t, helm(t, "usher", valueSets["local"]), "Deployment", "usher").yaml(t)
+	if one != other {
+		t.Errorf("kustomize:\n%s\nhelm:\n%s", one, other)
+	}
+	var grants manifest.Grants
+	for _, m := range regexp.MustCompile(`--namespace-hosts=([^\s"']+)`).FindAllStringSubmatch(other, -1) {
+		if err := grants.Add(m[1]); err != nil {
+			t.Errorf("usher serve refuses it: %v", err)
+		}
+	}
+	if !grants.Allow("shop", "a.shop.example.com") || grants.Allow("shop", "agents.example.com") {
+		t.Errorf("nothing is granted: %s", other)
 	}
 }
 

@@ -13,6 +13,8 @@ const chart = "../../deploy/helm/usher"
 var valueSets = map[string][]string{
 	"default":        nil,
 	"cluster":        {"watch.allNamespaces=true"},
+	"tenants":        {"watch.allNamespaces=true", "watch.namespaceHosts.shop={shop.example.com,*.shop.example.com}", "watch.namespaceHosts.agents={agents.example.com}"},
+	"local":          {"watch.allNamespaces=true", "watch.namespaceHosts.agents={agents.example.com}", "watch.namespaceHosts.shop={shop.example.com,*.shop.example.com}", "watch.allowLocalAddresses=true"},
 	"webhook":        {"webhook.enabled=true"},
 	"wide webhook":   {"webhook.enabled=true", "watch.allNamespaces=true"},
 	"mTLS":           {"tls.secretName=usher-tls", "tls.clientSANs={spiffe://mesh.example.com/ns/edge/sa/envoy}"},
@@ -94,7 +96,11 @@ func checkMonitor(t *testing.T, monitor object, all []object) {
 }
 
 func TestValuesThatMakeNoSenseAreRefused(t *testing.T) {
-	for _, set := range []string{"autoscaling.minReplicas=1", "replicas=3", "tls.clientSANs={spiffe://mesh/*}", "extraArgs={rm}", "image.repository=", "webhook.enabled=perhaps", "image.digest=v1", "imagePullSecrets={registry}", "nodeSelector.gate=true", "networkPolicy.extraEgress={10.0.0.0/8}"} {
+	for _, set := range []string{"autoscaling.minReplicas=1", "replicas=3", "tls.clientSANs={spiffe://mesh/*}", "extraArgs={rm}", "image.repository=", "webhook.enabled=perhaps", "image.digest=v1", "imagePullSecrets={registry}", "nodeSelector.gate=true", "networkPolicy.extraEgress={10.0.0.0/8}",
+		"watch.namespaceHosts.shop={shop.example.com}", "watch.allowLocalAddresses=true", // of which nothing would come
+		"watch.allNamespaces=true,watch.namespaceHosts.shop=shop.example.com", "watch.allNamespaces=true,watch.namespaceHosts.shop={}",
+		"watch.allNamespaces=true,watch.namespaceHosts.shop={https://shop.example.com}", "watch.allNamespaces=true,watch.namespaceHosts.shop={$(X)}", "watch.allNamespaces=true,watch.namespaceHosts.Shop={shop.example.com}",
+	} {
 		t.Run(set, func(t *testing.T) {
 			if out, err := try(t, "helm", "template", "usher", chart, "--set", set); err == nil {
 				t.Errorf("it is taken: %.300s", out)
