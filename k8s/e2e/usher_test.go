@@ -148,9 +148,13 @@ func kubectl(t *testing.T, stdin string, args ...string) string {
 func namespace(t *testing.T, name string) string {
 	t.Helper()
 	kubectl(t, fmt.Sprintf("{apiVersion: v1, kind: Namespace, metadata: {name: %s}}", name), "apply", "-f", "-")
-	t.Cleanup(func() { // one request for each kind, however many objects there are
+	t.Cleanup(func() { // one request for each kind, or a few: the API server ends one after a minute, however many objects are left
 		for _, kind := range []string{"authpolicies", "identityproviders"} {
-			_, _ = shared.Kubectl(context.Background(), "", "delete", "--raw", "/apis/usher.dev/v1alpha1/namespaces/"+name+"/"+kind)
+			for range 20 {
+				if _, err := shared.Kubectl(context.Background(), "", "delete", "--raw", "/apis/usher.dev/v1alpha1/namespaces/"+name+"/"+kind); err == nil {
+					break
+				}
+			}
 		}
 	})
 	return name

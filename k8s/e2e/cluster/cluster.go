@@ -98,6 +98,7 @@ func Start(ctx context.Context, dir string) (*Cluster, error) {
 			"--token-auth-file", tokens, "--authorization-mode", "RBAC", "--disable-admission-plugins", "ServiceAccount",
 			"--service-cluster-ip-range", "10.0.0.0/24", "--service-account-issuer", "https://kubernetes.default.svc",
 			"--service-account-key-file", key, "--service-account-signing-key-file", key, "--v", "1",
+			"--delete-collection-workers", "8",
 		},
 		Ready: func(ctx context.Context) error { return c.get(ctx, "/readyz") },
 	})
