@@ -23,6 +23,9 @@ var (
 	describeProblems = describe("manifest_problems", "Problems of the last reading of the manifests, if it was not put in force.")
 	describeLoaded   = describe("manifest_loaded_timestamp_seconds", "When the manifests in force were put in force.")
 
+	describeConnected = describe("api_server_connected", "1 if the API server that the manifests are watched at answers.")
+	describeRefused   = describe("api_server_refusals", "Kinds of requests that the API server refuses, such as to write a status.")
+
 	describeProvider = describe("provider_ready", "1 if tokens of the provider can be verified.", "provider")
 	describeKeys     = describe("provider_keys", "Keys that are held of the provider.", "provider")
 	describeFetches  = describe("provider_key_fetches_total", "Fetches of the provider's keys, by result: fetched, unchanged, failed.", "provider", "result")
@@ -89,6 +92,10 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(describeReady, truth(r.Ready))
 	gauge(describeProblems, float64(r.Manifests.Count))
 	gauge(describeLoaded, float64(r.Manifests.Since.UnixMilli())/1000)
+	if c := r.APIServer; c != nil {
+		gauge(describeConnected, truth(c.Connected))
+		gauge(describeRefused, float64(len(c.Refused)))
+	}
 	for name, s := range r.Providers {
 		gauge(describeProvider, truth(s.Ready), name)
 		if f := s.Fetches; f != nil {

@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
+
+	"github.com/usher-authz/usher/k8s/watch"
 )
 
 func TestMetrics(t *testing.T) {
@@ -48,11 +50,22 @@ func TestMetrics(t *testing.T) {
 	})
 	t.Run("names_and_help_are_as_Prometheus_wants_them", func(t *testing.T) {
 		g := newGate(zap.NewNop(), 0, nil)
+		g.connection = func() watch.Connection { return watch.Connection{Refused: []string{"permission is missing"}} }
 		r := prometheus.NewPedanticRegistry()
 		r.MustRegister(metrics{g}, g.latency)
 		problems, err := testutil.GatherAndLint(r)
 		if err != nil || len(problems) > 0 {
 			t.Errorf("%v, %v", problems, err)
+		}
+		const told = `# HELP usher_api_server_connected 1 if the API server that the manifests are watched at answers.
+# TYPE usher_api_server_connected gauge
+usher_api_server_connected 0
+# HELP usher_api_server_refusals Kinds of requests that the API server refuses, such as to write a status.
+# TYPE usher_api_server_refusals gauge
+usher_api_server_refusals 1
+`
+		if err := testutil.GatherAndCompare(r, strings.NewReader(told), "usher_api_server_connected", "usher_api_server_refusals"); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -12,21 +12,6 @@ import (
 	"github.com/usher-authz/usher/policy"
 )
 
-// Reasons of conditions.
-const (
-	reasonAccepted   = "Accepted"
-	reasonInvalid    = "Invalid"
-	reasonConflicted = "Conflicted"
-	reasonNotGranted = "HostNotGranted"
-	reasonProgrammed = "Programmed"
-	reasonLastGood   = "LastGoodInForce"
-	reasonClosed     = "HostsClosed"
-	reasonRefused    = "NotPutInForce"
-	reasonHealthy    = "Healthy"
-	reasonUnhealthy  = "Unhealthy"
-	reasonNotInForce = "NotInForce"
-)
-
 // maxMessage bounds a condition's message, in bytes; the API allows 32,768.
 const maxMessage = 8 << 10
 
