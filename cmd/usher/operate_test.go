@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // pageMetrics are the metrics of ours that a page names, without what Prometheus adds to a histogram's.
@@ -19,6 +21,32 @@ func pageMetrics(t *testing.T, file string) (out []string) {
 		out = append(out, strings.TrimSuffix(name, "_bucket"))
 	}
 	return out
+}
+
+// The alerts of docs/operate.md are a file of rules for Prometheus: its own parser took their expressions once.
+func TestTheAlertsAreRules(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "```yaml\ngroups:")
+	block, _, closed := strings.Cut(rest, "```")
+	var rules struct {
+		Groups []struct {
+			Name  string
+			Rules []struct{ Alert, For, Expr string }
+		}
+	}
+	decoder := yaml.NewDecoder(strings.NewReader("groups:" + block))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&rules); err != nil || !found || !closed || len(rules.Groups) != 1 {
+		t.Fatalf("%v, %+v", err, rules)
+	}
+	for _, r := range rules.Groups[0].Rules {
+		if r.Alert == "" || r.Expr == "" {
+			t.Errorf("%+v", r)
+		}
+	}
 }
 
 // docs/metrics.md has each metric and no other, and docs/operate.md alerts on those that there are.
