@@ -32,13 +32,13 @@ func TestAnObjectOfAMegabyte(t *testing.T) {
 		return shared.Kubectl(t.Context(), text, "create", "-f", "-")
 	}
 	begin := time.Now()
-	if out, err := create(large("users", 1_000_000)); err != nil {
+	if out, err := create(large("users", 1_400_000)); err != nil {
 		t.Fatalf("%.500s, %.500v", out, err)
 	}
 	wantCondition(t, ns, "authpolicy/users", "Programmed", "True", "Programmed", "")
 	u.wantStatus(t, 200, "users.test", "GET", "/items", p.Mint())
 	u.wantStatus(t, 403, "users.test", "GET", "/items", p.Mint(tokentest.Claims{"sub": "user-x"}))
-	t.Logf("a policy of 1 MB in force after %v, %d MiB resident", time.Since(begin).Round(time.Millisecond), resident(t, u)>>20)
+	t.Logf("a policy of 1.4 MB in force after %v, %d MiB resident", time.Since(begin).Round(time.Millisecond), resident(t, u)>>20)
 
 	many := full(1_000_000, `"c%": "user.identity == 'a'"`)
 	if out, err := create(replaced(t, guard(ns, "conditions", "conditions.test", "idp", ""), "  rules:", "  conditions: {"+many+"}\n  rules:")); err == nil || !strings.Contains(out, "must have at most 256 items") {
