@@ -25,11 +25,12 @@ var arrows = map[string][]string{
 	"envoy/edit":          {"policy"},
 	"extauthz/signing":    {},
 	"extauthz/egress":     {},
+	"extauthz/fair":       {},
 	"extauthz/assertion":  {"policy", "extauthz/signing"},
 	"extauthz/token":      {"policy", "extauthz/signing", "extauthz/egress"},
-	"extauthz/lookup":     {"policy", "extauthz/egress"},
-	"extauthz/revocation": {"policy", "extauthz/egress"},
-	"extauthz":            {"extauthz/token", "extauthz/assertion", "extauthz/lookup", "extauthz/revocation", "envoy/edit", "policy"},
+	"extauthz/lookup":     {"policy", "extauthz/egress", "extauthz/fair"},
+	"extauthz/revocation": {"policy", "extauthz/egress", "extauthz/fair"},
+	"extauthz":            {"extauthz/token", "extauthz/assertion", "extauthz/lookup", "extauthz/revocation", "extauthz/fair", "envoy/edit", "policy"},
 	"k8s/api/v1alpha1":    {},
 	"k8s/api/gen":         {}, // a module of its own, which generates
 	"extauthz/dryrun":     {"extauthz", "extauthz/token", "extauthz/lookup", "envoy/edit", "policy", "policy/policytest"},
@@ -42,7 +43,7 @@ var arrows = map[string][]string{
 	"envoy/e2e/...":       {"..."},                  // a module of its own, and no part of the product
 	"k8s/e2e/...":         {"..."},                  // likewise
 	"extauthz/token/...":  {"extauthz/token", "extauthz/signing", "extauthz/egress", "policy"},
-	"extauthz/lookup/...": {"extauthz/lookup", "extauthz/egress", "policy"},
+	"extauthz/lookup/...": {"extauthz/lookup", "extauthz/egress", "extauthz/fair", "policy"},
 }
 
 // testOnly are packages that no part of the product may import.

@@ -18,14 +18,14 @@ var ErrNoLogout = errors.New("no provider of that name takes logout tokens")
 // revocations makes the list that a provider asks for; nil if it asks for none. It knows what the provider's list of the
 // State before knew, whatever the provider was called: lists are shared while both run, and so only within one tenant's, who
 // could else revoke tokens of another's users by logout tokens that his own keys sign.
-func revocations(prev *State, c token.Config) (*revocation.List, error) {
+func (s *State) revocations(prev *State, c token.Config) (*revocation.List, error) {
 	r := c.Revocation
 	if r == nil {
 		return nil, nil
 	}
 	list, err := revocation.New(revocation.Config{
 		Provider: c.Name, Issuer: c.Issuer, URL: r.URL, Username: r.Username, Password: r.Password, CA: r.CA, NoLocal: c.NoLocal,
-		Prefix: r.Prefix, Logger: c.Logger,
+		Prefix: r.Prefix, Tenant: c.Tenant, Bounds: s.lists, Logger: c.Logger,
 	})
 	if err != nil || prev == nil {
 		return list, err

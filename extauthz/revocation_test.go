@@ -114,7 +114,7 @@ func TestAChangedProviderForgetsNothing(t *testing.T) {
 	}
 	t.Run("another_name", func(t *testing.T) {
 		config := token.Config{Name: "renamed", Issuer: testIssuer, Revocation: &token.Revocation{URL: "redis://127.0.0.1:1"}}
-		list, err := revocations(state, config)
+		list, err := state.revocations(state, config)
 		if err != nil {
 			t.Fatal(err)
 		}

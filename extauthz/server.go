@@ -12,9 +12,9 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/usher-authz/usher/envoy/edit"
+	"github.com/usher-authz/usher/extauthz/fair"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -62,7 +62,7 @@ type Server struct {
 	log     *zap.Logger
 	now     func() time.Time
 	most    int // bytes of a body
-	large   *semaphore.Weighted
+	large   *fair.Room
 	panics  atomic.Uint64
 	latency interface{ Observe(float64) }
 	checks  [16]atomic.Uint64 // by outcome
@@ -74,7 +74,7 @@ type Server struct {
 
 // New returns a server without a State.
 func New(o Options) *Server {
-	s := &Server{log: o.Logger, now: o.Now, latency: o.Latency, observer: o.Observer, most: o.MaxRequestBytes, large: semaphore.NewWeighted(largeAtOnce)}
+	s := &Server{log: o.Logger, now: o.Now, latency: o.Latency, observer: o.Observer, most: o.MaxRequestBytes, large: fair.NewRoom(largeAtOnce)}
 	if s.most <= 0 {
 		s.most = defaultRequestBytes
 	}
@@ -198,7 +198,7 @@ func (s *Server) judge(ctx context.Context, state *State, p *policy.Policy, r *r
 			return fail(p, err)
 		}
 		if len(text) > largeBody && rec.trial == nil {
-			release, err := s.admit(ctx, rec.start, len(text))
+			release, err := s.admit(ctx, rec.start, p.Tenant, len(text))
 			if err != nil {
 				return fail(p, err)
 			}
@@ -296,20 +296,19 @@ var errUpgrade = &policy.Refusal{Outcome: policy.Forbidden, Detail: "An upgrade 
 const (
 	// largeBody is from how many bytes on a body waits for its turn: smaller ones cost little, however many.
 	largeBody = 64 << 10
-	// largeAtOnce is how many bytes of large bodies are read at once, if not just one body.
+	// largeAtOnce is how many bytes of large bodies are read at once, of one tenant half of it, if not just one body.
 	largeAtOnce = 16 << 20
 )
 
-// admit waits until a large body may be read: a few of them would fill the memory, and keep every core busy after Envoy has
-// given up.
-func (s *Server) admit(ctx context.Context, start time.Time, size int) (release func(), err error) {
+// admit waits until a large body of a tenant's policy may be read: a few of them would fill the memory, and keep every core busy
+// after Envoy has given up. The body keeps its room until it is decided on, for which the tenant's backend may be waited for.
+func (s *Server) admit(ctx context.Context, start time.Time, tenant string, size int) (release func(), err error) {
 	ctx, cancel := context.WithDeadline(ctx, budget(ctx, start))
 	defer cancel()
-	weight := int64(min(size, largeAtOnce))
-	if err := s.large.Acquire(ctx, weight); err != nil {
+	if err := s.large.Acquire(ctx, tenant, int64(size)); err != nil {
 		return nil, &policy.Refusal{Outcome: policy.Unavailable, Detail: "Too many large bodies at once.", RetryAfter: time.Second, Err: errors.New("too many large bodies at once")}
 	}
-	return func() { s.large.Release(weight) }, nil
+	return func() { s.large.Release(tenant, int64(size)) }, nil
 }
 
 // public lets a request pass without an identity, and without anything that looks like one.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/usher-authz/usher/extauthz/fair"
 	"github.com/usher-authz/usher/extauthz/lookup"
 	"github.com/usher-authz/usher/extauthz/revocation"
 	"github.com/usher-authz/usher/extauthz/token"
@@ -24,6 +25,8 @@ type State struct {
 	providers  map[string]*provider
 	backends   map[string][]backend // by URL
 	tokens     *token.Cache
+	answers    *fair.Room // of look-ups
+	lists      *revocation.Bounds
 	assertions assertions
 }
 
@@ -63,8 +66,9 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 		providers: map[string]*provider{}, backends: map[string][]backend{},
 	}
 	if prev != nil {
-		s.tokens = prev.tokens
+		s.tokens, s.answers, s.lists = prev.tokens, prev.answers, prev.lists
 	} else {
+		s.answers, s.lists = fair.NewRoom(lookup.RoomOfAnswers), revocation.NewBounds()
 		var err error
 		if s.tokens, err = token.NewCache(); err != nil {
 			return nil, err
@@ -83,7 +87,7 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 			if err != nil {
 				return nil, err
 			}
-			list, err := revocations(prev, config)
+			list, err := s.revocations(prev, config)
 			if err != nil {
 				return nil, err
 			}
@@ -92,6 +96,7 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 		s.providers[name], s.Verifiers[name] = p, p.Provider
 	}
 	for name, config := range backends {
+		config.Room = s.answers
 		c, err := s.backend(prev, config)
 		if err != nil {
 			return nil, fmt.Errorf("policy %q: %w", name, err)
@@ -99,6 +104,7 @@ func Build(prev *State, policies *policy.Snapshot, providers map[string]token.Co
 		s.Lookups[name] = c
 	}
 	s.share()
+	s.remember()
 	var err error
 	if s.assertions, err = newAssertions(policies); err != nil {
 		return nil, err
@@ -142,6 +148,24 @@ func (s *State) share() {
 				continue
 			}
 			s.Lookups[name] = shared{own, all}
+		}
+	}
+}
+
+// keptObjects is how much memory the objects take that all look-ups keep, in bytes.
+const keptObjects = 64 << 20
+
+// remember divides it between the tenants, and what a tenant has between its backends, of which it may have any number.
+func (s *State) remember() {
+	tenants := map[string][]*lookup.Client{}
+	for _, all := range s.backends {
+		for _, b := range all {
+			tenants[b.config.Tenant] = append(tenants[b.config.Tenant], b.Client)
+		}
+	}
+	for _, clients := range tenants {
+		for _, c := range clients {
+			c.Keep(keptObjects / len(tenants) / len(clients))
 		}
 	}
 }

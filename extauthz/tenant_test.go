@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/usher-authz/usher/policy"
@@ -71,5 +73,38 @@ func TestAssertion_keys_of_tenants_are_sets_of_their_own(t *testing.T) {
 				t.Errorf("%q: key %s, want %s", name, got[i], want[i])
 			}
 		}
+	}
+}
+
+// Large bodies of one tenant's policies leave half of the room to the others, whatever its backends do meanwhile.
+func TestLargeBodiesOfOneTenantTakeHalf(t *testing.T) {
+	synctest.Test(t, largeBodiesOfOneTenantTakeHalf)
+}
+
+func largeBodiesOfOneTenantTakeHalf(t *testing.T) {
+	s := New(Options{})
+	admit := func(tenant string) (func(), error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		return s.admit(ctx, time.Now(), tenant, 4<<20)
+	}
+	var releases []func()
+	for _, c := range []struct {
+		tenant string
+		admits bool
+	}{{"a", true}, {"a", true}, {"a", false}, {"b", true}, {"", true}, {"", false}, {"c", false}} {
+		release, err := admit(c.tenant)
+		if (err == nil) != c.admits {
+			t.Errorf("tenant %q: %v", c.tenant, err)
+		}
+		if err == nil {
+			releases = append(releases, release)
+		}
+	}
+	for _, release := range releases {
+		release()
+	}
+	if !s.large.TryAcquire("", largeAtOnce) {
+		t.Error("not all room was given back")
 	}
 }

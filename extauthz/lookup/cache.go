@@ -84,6 +84,11 @@ func (c *cache) add(ref policy.Ref, e entry) {
 	c.used += e.weight
 	c.paths[ref.Path] = append(c.paths[ref.Path], ref)
 	c.entries.Add(ref, e)
+	c.trim()
+}
+
+// trim drops what there is no room for.
+func (c *cache) trim() {
 	for c.used > c.max {
 		c.entries.RemoveOldest()
 	}

@@ -41,10 +41,10 @@ func (c *Client) fetch(ctx context.Context, ref policy.Ref) (a answer, err error
 	case response.Header.Get("Content-Encoding") != "" && response.Header.Get("Content-Encoding") != "identity":
 		return a, fmt.Errorf("%q answered with an encoding that was not asked for", c.base)
 	}
-	body := &reader{from: response.Body, left: c.maxBytes, small: smallAnswer, turn: func() error { return c.takeLarge(ctx) }}
+	body := &reader{from: response.Body, left: c.maxBytes, turn: func(step int) error { return c.takeTurn(ctx, step) }}
 	defer func() {
-		if body.turned {
-			<-c.large
+		if body.steps > 0 {
+			c.leaveTurn(body.steps - 1)
 		}
 	}()
 	from := read
@@ -93,18 +93,46 @@ func (c *Client) get(ctx context.Context, path string) (*http.Response, error) {
 	return response, nil
 }
 
-// smallAnswer is how many bytes of an answer are read without a turn of its own: larger ones cost memory.
-const smallAnswer = 256 << 10
+// steps are the sizes, in bytes, from which on an answer waits for a turn, once for each: what is read costs about so much memory.
+// A backend that does not answer has no turn, so that it keeps no other from one.
+var steps = [...]struct{ from, memory int64 }{
+	{4 << 10, 1 << 20},
+	{256 << 10, 16 << 20},
+}
 
-// takeLarge waits for the turn of a large answer.
-func (c *Client) takeLarge(ctx context.Context) error {
-	select {
-	case c.large <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return answerError("too many large answers at once")
+// RoomOfAnswers is how much memory the answers take that are read at once, in bytes: eight large ones, or 128 of the others.
+const RoomOfAnswers = 128 << 20
+
+// takeTurn waits until there is room for an answer of that step, in the place of what it has of the step before, so that answers
+// that wait keep no other from going on. Large ones wait for others of their backend first.
+func (c *Client) takeTurn(ctx context.Context, step int) error {
+	if step > 0 {
+		c.room.Release(c.tenant, steps[step-1].memory)
+		select {
+		case c.large <- struct{}{}:
+		case <-ctx.Done():
+			return errManyAnswers
+		}
+	}
+	err := c.room.Acquire(ctx, c.tenant, steps[step].memory)
+	if err != nil && step > 0 {
+		<-c.large
+	}
+	if err != nil {
+		return errManyAnswers
+	}
+	return nil
+}
+
+// leaveTurn gives back what the last call of takeTurn took.
+func (c *Client) leaveTurn(step int) {
+	c.room.Release(c.tenant, steps[step].memory)
+	if step > 0 {
+		<-c.large
 	}
 }
+
+const errManyAnswers answerError = "too many large answers at once"
 
 // plain returns the deadline's error for one that came of it, which otherwise says only that something was closed.
 func plain(ctx context.Context, err error) error {
@@ -222,13 +250,13 @@ func (e answerError) Error() string { return string(e) }
 
 // reader reads up to a limit.
 type reader struct {
-	from   io.Reader
-	left   int64
-	small  int64        // after so many bytes it waits for its turn
-	turn   func() error // nil: it need not
-	turned bool         // it has its turn
-	full   bool         // the limit was reached
-	err    error        // of from, but for its end
+	from  io.Reader
+	left  int64
+	got   int64
+	turn  func(step int) error // waits for the turn of a step, which takes the place of the one before; nil: it need not
+	steps int                  // that it passed; it has the turn of the last
+	full  bool                 // the limit was reached
+	err   error                // of from, but for its end
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -236,14 +264,16 @@ func (r *reader) Read(p []byte) (int, error) {
 		r.full = true
 		return 0, io.ErrUnexpectedEOF
 	}
-	if r.small -= int64(len(p)); r.small < 0 && r.turn != nil && !r.turned {
-		if r.err = r.turn(); r.err != nil {
+	for r.turn != nil && r.steps < len(steps) && r.got >= steps[r.steps].from {
+		if r.err = r.turn(r.steps); r.err != nil {
+			r.turn, r.steps = nil, 0 // it has none any more
 			return 0, r.err
 		}
-		r.turned = true
+		r.steps++
 	}
 	n, err := r.from.Read(p[:min(int64(len(p)), r.left)])
 	r.left -= int64(n)
+	r.got += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
 		r.err = err
 	}

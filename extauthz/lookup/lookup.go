@@ -15,6 +15,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/usher-authz/usher/extauthz/egress"
+	"github.com/usher-authz/usher/extauthz/fair"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -36,6 +37,7 @@ type Config struct {
 	Parallel   int               // look-ups under way at once; 0: 64
 	Queue      int               // look-ups that wait for their turn; 0: 1,024
 	Large      int               // answers of more than 256 KiB that are read at once; 0: 4
+	Room       *fair.Room        // of RoomOfAnswers, for all clients of a process; nil: one of its own
 }
 
 // Client looks objects up at one backend. It is safe for concurrent use. The zero Client is not usable: see New.
@@ -51,6 +53,9 @@ type Client struct {
 	breaker   *gobreaker.CircuitBreaker[answer]
 	slots     chan struct{}
 	large     chan struct{}
+	room      *fair.Room
+	tenant    string
+	memory    int // of the cache, at most
 	most      int // flights at once, under way and waiting
 	counts    counts
 
@@ -90,6 +95,9 @@ func New(c Config) (*Client, error) {
 	orElse(&c.Parallel, 64)
 	orElse(&c.Queue, 1024)
 	orElse(&c.Large, 4)
+	if c.Room == nil {
+		c.Room = fair.NewRoom(RoomOfAnswers)
+	}
 	if c.Transport == nil {
 		roots, err := authorities(c.CA)
 		if err != nil {
@@ -115,6 +123,7 @@ func New(c Config) (*Client, error) {
 	client := &Client{
 		base: u.Scheme + "://" + u.Host, transport: c.Transport, now: c.Now, ttl: c.TTL, timeout: c.Timeout, maxBytes: c.MaxBytes,
 		slots: make(chan struct{}, c.Parallel), most: c.Parallel + c.Queue, large: make(chan struct{}, c.Large),
+		room: c.Room, tenant: c.Tenant, memory: c.MaxMemory,
 		cache: cache, flights: map[policy.Ref]*flight{},
 		headers: http.Header{
 			"Accept":          {"application/json"},
@@ -130,6 +139,14 @@ func New(c Config) (*Client, error) {
 	}
 	client.breaker = newBreaker(&client.counts)
 	return client, nil
+}
+
+// Keep bounds how many bytes the objects take that are kept from now on, and what is kept already: never more than MaxMemory.
+func (c *Client) Keep(memory int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cache.max = min(memory, c.memory)
+	c.cache.trim()
 }
 
 // authorities are the CAs that the backend is trusted by; nil: the usual ones.

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"hash/maphash"
 	"math"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/usher-authz/usher/extauthz/fair"
 	"github.com/usher-authz/usher/policy"
 )
 
@@ -59,6 +61,29 @@ type entry struct {
 	expires int64 // Unix time
 }
 
+// held counts the entries of a table that take of the room of all.
+type held struct {
+	room   *fair.Room
+	tenant string
+	n      int64
+}
+
+func (h *held) take() bool {
+	if !h.room.TryAcquire(h.tenant, 1) {
+		return false
+	}
+	h.n++
+	return true
+}
+
+// leave gives back so many.
+func (h *held) leave(n int64) {
+	if n > 0 {
+		h.room.Release(h.tenant, n)
+		h.n -= n
+	}
+}
+
 // table is the list in memory. The zero table must not be used. It is safe for concurrent use.
 type table struct {
 	seed maphash.Seed // of the process: nobody can look for two values with one hash
@@ -69,9 +94,15 @@ type table struct {
 
 	mu      sync.RWMutex
 	entries map[uint64]entry
+	held    *held
 }
 
-func newTable() *table { return &table{seed: maphash.MakeSeed(), entries: map[uint64]entry{}} }
+// newTable returns an empty table, whose entries take of the room until nobody has the table any more.
+func newTable(room *fair.Room, tenant string) *table {
+	t := &table{seed: maphash.MakeSeed(), entries: map[uint64]entry{}, held: &held{room: room, tenant: tenant}}
+	runtime.AddCleanup(t, func(h *held) { h.leave(h.n) }, t.held)
+	return t
+}
 
 // hash separates the kinds by two bits of the result: a session is never a user of the same name.
 func (t *table) hash(k Kind, value string) uint64 {
@@ -87,7 +118,7 @@ func (t *table) put(k Kind, value string, e entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old, there := t.entries[h]
-	if !there && len(t.entries) >= maxEntries {
+	if !there && (len(t.entries) >= maxEntries || !t.held.take()) {
 		t.overflows.Add(1)
 		t.full.Store(true)
 		return
@@ -100,7 +131,9 @@ func (t *table) put(k Kind, value string, e entry) {
 func (t *table) drop(k Kind, value string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	before := len(t.entries)
 	delete(t.entries, t.hash(k, value))
+	t.held.leave(int64(before - len(t.entries)))
 	t.size.Store(int64(len(t.entries)))
 }
 
@@ -108,11 +141,13 @@ func (t *table) drop(k Kind, value string) {
 func (t *table) sweep(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	before := len(t.entries)
 	for h, e := range t.entries {
 		if e.expires <= now.Unix() {
 			delete(t.entries, h)
 		}
 	}
+	t.held.leave(int64(before - len(t.entries)))
 	t.size.Store(int64(len(t.entries)))
 }
 

@@ -33,9 +33,11 @@ type Config struct {
 	Issuer             string // exact, as the manifest says it
 	URL                string // redis://HOST:PORT/DB or rediss://
 	Username, Password string
-	CA                 []byte // PEM of the only roots that the server is trusted by; empty: the usual ones
-	NoLocal            bool   // connect to no address of this machine or its link: see package egress
-	Prefix             string // of keys and channels; empty: DefaultPrefix
+	CA                 []byte  // PEM of the only roots that the server is trusted by; empty: the usual ones
+	NoLocal            bool    // connect to no address of this machine or its link: see package egress
+	Prefix             string  // of keys and channels; empty: DefaultPrefix
+	Tenant             string  // whose it is: see policy.Source
+	Bounds             *Bounds // of all lists of the process; nil: of this one alone
 
 	Logger *zap.Logger // nil: no log
 }
@@ -76,6 +78,9 @@ func New(c Config) (*List, error) {
 	if c.Prefix == "" {
 		c.Prefix = DefaultPrefix
 	}
+	if c.Bounds == nil {
+		c.Bounds = NewBounds()
+	}
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Host == "" || u.Scheme != "redis" && u.Scheme != "rediss" {
 		return nil, fmt.Errorf("provider %q: the revocation list's URL is not redis://HOST:PORT/DB", c.Provider)
@@ -93,7 +98,7 @@ func New(c Config) (*List, error) {
 	sum := sha256.Sum256([]byte(c.Issuer))
 	l := &List{
 		config: c, address: net.JoinHostPort(u.Hostname(), port), base: c.Prefix + hex.EncodeToString(sum[:]),
-		table: newTable(), made: time.Now(), log: c.Logger, writers: semaphore.NewWeighted(8),
+		table: newTable(c.Bounds.entries, c.Tenant), made: time.Now(), log: c.Logger, writers: semaphore.NewWeighted(8),
 		options: []redis.DialOption{
 			redis.DialReadTimeout(timeout), redis.DialWriteTimeout(timeout),
 			redis.DialDatabase(db), redis.DialUsername(c.Username), redis.DialPassword(c.Password),

@@ -195,24 +195,24 @@ func (l *List) scan(ctx context.Context, conn redis.Conn, tend func() error) err
 	pattern := escape(l.base) + ":*"
 	overflows := l.table.overflows.Load()
 	for cursor := "0"; ; {
-		answer, err := redis.Values(redis.DoContext(conn, ctx, "SCAN", cursor, "MATCH", pattern, "COUNT", 500))
-		if err != nil {
-			return fmt.Errorf("read the list: %w", err)
-		}
-		var keys []string
-		if _, err := redis.Scan(answer, &cursor, &keys); err != nil {
-			return errors.New("read the list: not an answer to SCAN")
-		}
-		suffixes := keys[:0]
-		for _, key := range keys {
-			if suffix, ok := strings.CutPrefix(key, l.base+":"); ok {
-				suffixes = append(suffixes, suffix)
+		err := l.round(ctx, tend, func() error {
+			answer, err := redis.Values(redis.DoContext(conn, ctx, "SCAN", cursor, "MATCH", pattern, "COUNT", 500))
+			if err != nil {
+				return fmt.Errorf("read the list: %w", err)
 			}
-		}
-		if err := l.read(ctx, conn, suffixes, false); err != nil {
-			return err
-		}
-		if err := tend(); err != nil {
+			var keys []string
+			if _, err := redis.Scan(answer, &cursor, &keys); err != nil {
+				return errors.New("read the list: not an answer to SCAN")
+			}
+			suffixes := keys[:0]
+			for _, key := range keys {
+				if suffix, ok := strings.CutPrefix(key, l.base+":"); ok {
+					suffixes = append(suffixes, suffix)
+				}
+			}
+			return l.read(ctx, conn, suffixes, false)
+		})
+		if err != nil {
 			return err
 		}
 		if l.table.overflows.Load() != overflows {
