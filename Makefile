@@ -78,7 +78,7 @@ unit: ## The unit tests without it, the quickest
 .PHONY: e2e
 e2e: tools ## The end-to-end tests: real Envoy, OpenID provider, LangGraph server and its JavaScript client
 	@echo '== end-to-end tests, with the race detector'
-	cd envoy/e2e && $(GO) test -race -count=1 -p 1 -timeout 15m $(if $(E2E),$(E2E),-skip '^TestAttack') ./...
+	cd envoy/e2e && $(GO) test -race -count=1 -p 1 -timeout 25m $(if $(E2E),$(E2E),-skip '^TestAttack') ./...
 ifeq ($(E2E),)
 	@echo '== attack cases of level http, through a real Envoy'
 	cd envoy/e2e && $(GO) test -race -count=1 -timeout 15m -v -run '^TestAttack' . | grep -Ev '^ *(=== |--- PASS|attacks_test.go:[0-9]+: status )'
@@ -87,7 +87,7 @@ endif
 .PHONY: k8s
 k8s: tools k8s-tools ## The tests against a real Kubernetes API server (K8S='-run Name -v')
 	@echo '== Kubernetes: a real API server, with the race detector'
-	cd k8s/e2e && $(GO) test -race -count=1 -p 1 -timeout 20m $(K8S) ./...
+	cd k8s/e2e && $(GO) test -race -count=1 -p 1 -timeout 40m $(K8S) ./...
 
 .PHONY: k8s-tools
 k8s-tools: ## Build etcd, kube-apiserver, kubectl, helm and egctl into .tools/k8s (some minutes)
