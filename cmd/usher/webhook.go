@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 
 	"github.com/usher-authz/usher/k8s/watch"
 )
@@ -38,7 +38,7 @@ func (o *serveOptions) serveWebhook(ctx context.Context, w *watch.Watcher, log *
 	}
 	go certificate.Run(ctx)
 	go func() {
-		if err := server.ServeTLS(&limited{listener, make(chan struct{}, maxWebhookConnections)}, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.ServeTLS(netutil.LimitListener(listener, maxWebhookConnections), "", ""); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the webhook ended", zap.Error(err))
 		}
 	}()
@@ -50,31 +50,3 @@ func (o *serveOptions) serveWebhook(ctx context.Context, w *watch.Watcher, log *
 // maxWebhookConnections bounds the connections of the webhook: an API server needs a few, and strangers must not take the
 // memory that checks need.
 const maxWebhookConnections = 64
-
-// limited is a listener that accepts no more connections while so many are open.
-type limited struct {
-	net.Listener
-	open chan struct{}
-}
-
-// Accept implements net.Listener.
-func (l *limited) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	l.open <- struct{}{}
-	return &limitedConn{Conn: c, closed: sync.OnceFunc(func() { <-l.open })}, nil
-}
-
-// limitedConn is a connection that counts until it is closed.
-type limitedConn struct {
-	net.Conn
-	closed func()
-}
-
-// Close implements net.Conn.
-func (c *limitedConn) Close() error {
-	defer c.closed()
-	return c.Conn.Close()
-}

@@ -71,29 +71,39 @@ func TestNothingIsPruned(t *testing.T) {
 		if err != nil {
 			t.Fatal(file, err)
 		}
-		pruned := pruning("", root)
+		pruned, seen := pruning("", root)
 		if len(pruned) > 0 {
 			t.Errorf("%s: unknown fields are pruned at %q", file, pruned)
+		}
+		if seen < 15 {
+			t.Errorf("%s: only %d objects have been looked at", file, seen)
 		}
 	}
 }
 
-// pruning returns the paths at which a schema prunes what it does not name.
-func pruning(path string, schema map[string]any) (out []string) {
+// pruning returns the paths at which a schema prunes what it does not name, and how many objects it has looked at.
+func pruning(path string, schema map[string]any) (out []string, seen int) {
 	if path == ".status" || path == ".metadata" { // of the API server, and not Usher's to read
-		return nil
+		return nil, 0
+	}
+	below := func(path string, schema map[string]any) {
+		more, n := pruning(path, schema)
+		out, seen = append(out, more...), seen+n
 	}
 	properties, _ := schema["properties"].(map[string]any)
-	if len(properties) > 0 && schema["x-kubernetes-preserve-unknown-fields"] != true {
-		out = append(out, path)
-	}
-	for name, p := range properties {
-		out = append(out, pruning(fmt.Sprintf("%s.%s", path, name), p.(map[string]any))...)
-	}
-	for _, name := range []string{"items", "additionalProperties"} {
-		if below, ok := schema[name].(map[string]any); ok {
-			out = append(out, pruning(path+"[]", below)...)
+	if len(properties) > 0 {
+		seen++
+		if schema["x-kubernetes-preserve-unknown-fields"] != true {
+			out = append(out, path)
 		}
 	}
-	return out
+	for name, p := range properties {
+		below(fmt.Sprintf("%s.%s", path, name), p.(map[string]any))
+	}
+	for _, name := range []string{"items", "additionalProperties"} {
+		if s, ok := schema[name].(map[string]any); ok {
+			below(path+"[]", s)
+		}
+	}
+	return out, seen
 }

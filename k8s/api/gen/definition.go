@@ -122,19 +122,13 @@ func unquotedOn(n *yaml.Node) {
 // otherwise, and whoever reads the object sees a rule without its misspelt filter, which is open to all; only clients that ask
 // for fieldValidation=Strict, as kubectl does and others do not, are told. Kept, they reach Usher, which refuses them by name.
 func unpruned(n *yaml.Node) {
-	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value != "openAPIV3Schema" {
-			unpruned(n.Content[i+1])
-			continue
-		}
-		root := n.Content[i+1]
+	if root := member(n, "openAPIV3Schema"); root != nil {
 		keepUnknown(root)
 		keepUnknownBelow(member(member(root, "properties"), "spec"))
+		return
 	}
 	for _, child := range n.Content {
-		if n.Kind != yaml.MappingNode {
-			unpruned(child)
-		}
+		unpruned(child)
 	}
 }
 
