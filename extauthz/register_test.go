@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -135,6 +137,42 @@ func TestAn_interceptor_sees_every_check(t *testing.T) {
 	if r, err := sent(t, connection, good); grpcstatus.Code(err) != codes.Internal {
 		t.Errorf("got %v, %v, want an error", r, err)
 	}
+}
+
+// gRPC uses the buffers of one check for the next: of many at once, each is decided by its own bytes.
+func TestChecks_at_once_keep_their_own_bytes(t *testing.T) {
+	m := newMinter(t, "ES256")
+	s := New(Options{})
+	s.Swap(testState(t, m))
+	client := authv3.NewAuthorizationClient(registered(t, s))
+	const users = 8
+	var tokens [users]string
+	for u := range users {
+		tokens[u] = m.mint(t, map[string]any{"sub": fmt.Sprint("user-", u)})
+	}
+	var group sync.WaitGroup
+	for g := range 16 {
+		group.Go(func() {
+			for n := range 60 {
+				u := (g + n) % users
+				c := check(tokens[u])
+				if n%3 == 0 { // of another size, so that buffers differ
+					list := c.Attributes.Request.Http.HeaderMap
+					list.Headers = append(list.Headers, &corev3.HeaderValue{Key: "x-fill", RawValue: []byte(strings.Repeat("f", 1000*(g+1)))})
+				}
+				want := fmt.Sprint("user-", u)
+				if n%5 == 4 {
+					c.Attributes.Request.Http.Path, want = "/nowhere", ""
+				}
+				r, err := client.Check(t.Context(), c)
+				if got := headerOf(r.GetOkResponse().GetHeaders(), "x-user-id"); err != nil || got != want {
+					t.Errorf("%q, %v, want %q", got, err, want)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
 }
 
 // waiting is a verifier that takes its time.
