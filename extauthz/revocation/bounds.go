@@ -38,6 +38,9 @@ func (l *List) round(ctx context.Context, tend, do func() error) error {
 		}
 	}
 	defer scans.Release(tenant, 1)
+	if err := ctx.Err(); err != nil { // the turn came as the list was ending
+		return err
+	}
 	began := time.Now()
 	if err := do(); err != nil {
 		return err
