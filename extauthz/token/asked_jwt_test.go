@@ -77,16 +77,18 @@ func TestWhatARevocationListNamesIsKnownOfAJWT(t *testing.T) {
 
 // TestARefreshTokenIsNoAccessToken: an introspection endpoint calls it active too (RFC 7662, section 2.1).
 func TestARefreshTokenIsNoAccessToken(t *testing.T) {
-	for _, claim := range []claims{
-		{"token_type": "refresh_token"}, {"token_use": "refresh_token"}, {"token_use": "refresh"}, {"typ": "Refresh"}, {"typ": "Offline"},
-		{"token_type": []any{"DPoP"}}, {"token_type": nil},
-	} {
-		p := tokentest.New(issuer)
-		p.Opaque("opaque", p.Good(claim))
-		want := policy.Unauthenticated
-		if v, ok := claim["token_type"]; ok && v == nil { // left out
-			want = policy.Allow
+	synctest.Test(t, func(t *testing.T) {
+		for _, claim := range []claims{
+			{"token_type": "refresh_token"}, {"token_use": "refresh_token"}, {"token_use": "refresh"}, {"typ": "Refresh"}, {"typ": "Offline"},
+			{"token_type": []any{"DPoP"}}, {"token_type": nil},
+		} {
+			p := tokentest.New(issuer)
+			p.Opaque("opaque", p.Good(claim))
+			want := policy.Unauthenticated
+			if v, ok := claim["token_type"]; ok && v == nil { // left out
+				want = policy.Allow
+			}
+			expect(t, introspector(t, p), bearer("opaque"), want)
 		}
-		expect(t, introspector(t, p), bearer("opaque"), want)
-	}
+	})
 }

@@ -2,6 +2,7 @@ package token
 
 import (
 	"testing"
+	"testing/synctest"
 
 	"github.com/usher-authz/usher/extauthz/token/tokentest"
 	"github.com/usher-authz/usher/policy"
@@ -37,36 +38,40 @@ func TestWithoutProvidersNothingIsAccepted(t *testing.T) {
 }
 
 func TestOpaqueTokensAreShownInOrderUntilOneProviderKnowsThem(t *testing.T) {
-	j := tokentest.New("https://jwt.test", keyOf("ES256", 1))
-	one, two := tokentest.New("https://one.test", keyOf("ES256", 3)), tokentest.New("https://two.test")
-	two.Opaque("ya29.of.two", two.Good())
-	build := func() Verifier { return Choose(inline(t, j), introspector(t, one), introspector(t, two)) }
-	v := build()
-	expect(t, v, bearer("ya29.of.two"), policy.Allow)
-	expect(t, v, bearer("of-nobody"), policy.Unauthenticated)
-	expect(t, v, bearer(j.Mint()), policy.Allow)
+	synctest.Test(t, func(t *testing.T) {
+		j := tokentest.New("https://jwt.test", keyOf("ES256", 1))
+		one, two := tokentest.New("https://one.test", keyOf("ES256", 3)), tokentest.New("https://two.test")
+		two.Opaque("ya29.of.two", two.Good())
+		build := func() Verifier { return Choose(inline(t, j), introspector(t, one), introspector(t, two)) }
+		v := build()
+		expect(t, v, bearer("ya29.of.two"), policy.Allow)
+		expect(t, v, bearer("of-nobody"), policy.Unauthenticated)
+		expect(t, v, bearer(j.Mint()), policy.Allow)
 
-	// A JWT of a provider that introspects goes there and nowhere else.
-	token := one.Mint()
-	one.Opaque(token, one.Good())
-	before := two.Hits(tokentest.Introspection)
-	expect(t, v, bearer(token), policy.Allow)
-	// One that names nobody known is shown to nobody.
-	expect(t, v, bearer(j.Mint(claims{"iss": "https://evil.test"})), policy.Unauthenticated)
-	if n := two.Hits(tokentest.Introspection); n != before {
-		t.Errorf("asked %d times more", n-before)
-	}
+		// A JWT of a provider that introspects goes there and nowhere else.
+		token := one.Mint()
+		one.Opaque(token, one.Good())
+		before := two.Hits(tokentest.Introspection)
+		expect(t, v, bearer(token), policy.Allow)
+		// One that names nobody known is shown to nobody.
+		expect(t, v, bearer(j.Mint(claims{"iss": "https://evil.test"})), policy.Unauthenticated)
+		if n := two.Hits(tokentest.Introspection); n != before {
+			t.Errorf("asked %d times more", n-before)
+		}
 
-	// Nobody knows whose it is while one of them cannot be asked; the others' tokens are good.
-	one.Say(tokentest.Introspection, tokentest.Answer{Status: 500})
-	v = build()
-	expect(t, v, bearer("of-nobody"), policy.Unavailable)
-	expect(t, v, bearer("ya29.of.two"), policy.Allow)
+		// Nobody knows whose it is while one of them cannot be asked; the others' tokens are good.
+		one.Say(tokentest.Introspection, tokentest.Answer{Status: 500})
+		v = build()
+		expect(t, v, bearer("of-nobody"), policy.Unavailable)
+		expect(t, v, bearer("ya29.of.two"), policy.Allow)
+	})
 }
 
 func TestAVerifierOfAnotherKindIsAsked(t *testing.T) {
-	p := tokentest.New(issuer, keyOf("ES256", 1))
-	v := Choose(inline(t, tokentest.New("https://other.test", keyOf("ES256", 2))), Choose(introspector(t, p), introspector(t, tokentest.New("https://two.test"))))
-	p.Opaque("opaque", p.Good())
-	expect(t, v, bearer("opaque"), policy.Allow)
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer, keyOf("ES256", 1))
+		v := Choose(inline(t, tokentest.New("https://other.test", keyOf("ES256", 2))), Choose(introspector(t, p), introspector(t, tokentest.New("https://two.test"))))
+		p.Opaque("opaque", p.Good())
+		expect(t, v, bearer("opaque"), policy.Allow)
+	})
 }

@@ -19,31 +19,35 @@ import (
 func TestStrangersTokensOpenNoBreaker(t *testing.T) {
 	for _, status := range []int{400, 401, 403, 413, 414, 431, 500} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			p := tokentest.New(issuer)
-			i := introspector(t, p)
-			p.Opaque("first", p.Good())
-			p.Opaque("second", p.Good())
-			expect(t, i, bearer("first"), policy.Allow)
-			p.Say(tokentest.Introspection, tokentest.Answer{Status: status, Body: "Request Header Fields Too Large"})
-			for n := range 2 * breakAfter {
-				expect(t, i, bearer(fmt.Sprint("../../etc/passwd", n)), policy.Unavailable)
-			}
-			p.Truth(tokentest.Introspection)
-			expect(t, i, bearer("second"), policy.Allow)
+			synctest.Test(t, func(t *testing.T) {
+				p := tokentest.New(issuer)
+				i := introspector(t, p)
+				p.Opaque("first", p.Good())
+				p.Opaque("second", p.Good())
+				expect(t, i, bearer("first"), policy.Allow)
+				p.Say(tokentest.Introspection, tokentest.Answer{Status: status, Body: "Request Header Fields Too Large"})
+				for n := range 2 * breakAfter {
+					expect(t, i, bearer(fmt.Sprint("../../etc/passwd", n)), policy.Unavailable)
+				}
+				p.Truth(tokentest.Introspection)
+				expect(t, i, bearer("second"), policy.Allow)
+			})
 		})
 	}
 	t.Run("a_sick_provider_is_left_alone", func(t *testing.T) {
-		p := tokentest.New(issuer)
-		i := introspector(t, p)
-		p.Opaque("first", p.Good())
-		expect(t, i, bearer("first"), policy.Allow)
-		p.Say(tokentest.Introspection, tokentest.Answer{Status: 503})
-		for n := range 10 * breakAfter {
-			expect(t, i, bearer(fmt.Sprint("opaque", n)), policy.Unavailable)
-		}
-		if n := p.Hits(tokentest.Introspection); n > breakAfter+1 {
-			t.Errorf("asked %d times", n)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			p := tokentest.New(issuer)
+			i := introspector(t, p)
+			p.Opaque("first", p.Good())
+			expect(t, i, bearer("first"), policy.Allow)
+			p.Say(tokentest.Introspection, tokentest.Answer{Status: 503})
+			for n := range 10 * breakAfter {
+				expect(t, i, bearer(fmt.Sprint("opaque", n)), policy.Unavailable)
+			}
+			if n := p.Hits(tokentest.Introspection); n > breakAfter+1 {
+				t.Errorf("asked %d times", n)
+			}
+		})
 	})
 }
 
@@ -104,26 +108,28 @@ func TestALateClockAndAnUnknownKeyAreOneWait(t *testing.T) {
 
 // TestTheNonceOfOneOfSeveralProvidersIsTold: those that are asked after it know nothing of the token, and would say so.
 func TestTheNonceOfOneOfSeveralProvidersIsTold(t *testing.T) {
-	key := keyOf("ES256", 5)
-	one, two := tokentest.New("https://one.test"), tokentest.New("https://two.test")
-	one.Opaque("opaque", one.Good(claims{"cnf": claims{"jkt": key.Thumbprint()}}))
-	c := config(t, one)
-	c.Introspection = &Introspection{Endpoint: one.Issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret}
-	c.Proof.Nonces = true
-	first, err := New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := Choose(first, introspector(t, two))
-	proof := tokentest.Proof(key, "GET", target, "opaque", time.Now()).String()
-	_, err = v.Verify(t.Context(), Credential{Scheme: "DPoP", Token: "opaque", Proofs: []string{proof}, Method: "GET", URL: target})
-	var r *policy.Refusal
-	if !errors.As(err, &r) || r.Outcome != policy.Unauthenticated || r.Nonce == "" {
-		t.Errorf("got %v", err)
-	}
-	if n := two.Hits(tokentest.Introspection); n != 0 {
-		t.Errorf("the token of the first was shown to the second %d times", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		key := keyOf("ES256", 5)
+		one, two := tokentest.New("https://one.test"), tokentest.New("https://two.test")
+		one.Opaque("opaque", one.Good(claims{"cnf": claims{"jkt": key.Thumbprint()}}))
+		c := config(t, one)
+		c.Introspection = &Introspection{Endpoint: one.Issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret}
+		c.Proof.Nonces = true
+		first, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := Choose(first, introspector(t, two))
+		proof := tokentest.Proof(key, "GET", target, "opaque", time.Now()).String()
+		_, err = v.Verify(t.Context(), Credential{Scheme: "DPoP", Token: "opaque", Proofs: []string{proof}, Method: "GET", URL: target})
+		var r *policy.Refusal
+		if !errors.As(err, &r) || r.Outcome != policy.Unauthenticated || r.Nonce == "" {
+			t.Errorf("got %v", err)
+		}
+		if n := two.Hits(tokentest.Introspection); n != 0 {
+			t.Errorf("the token of the first was shown to the second %d times", n)
+		}
+	})
 }
 
 // TestNothingThatAProviderAnswersEndsTheProcess: keys are fetched where nobody else would catch a panic.

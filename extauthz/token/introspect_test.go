@@ -183,75 +183,79 @@ func TestCacheForSaysHowLongAnAnswerIsGood(t *testing.T) {
 
 // TestProvidersShareOneMemoryAndNoAnswer: one bound for all, and what one provider says of a token counts for no other.
 func TestProvidersShareOneMemoryAndNoAnswer(t *testing.T) {
-	cache, err := NewCache()
-	if err != nil {
-		t.Fatal(err)
-	}
-	asker := func(p *tokentest.Provider) *Asker {
-		c := config(t, p)
-		c.Cache = cache
-		c.Introspection = &Introspection{Endpoint: p.Issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret}
-		i, err := NewIntrospector(c)
+	synctest.Test(t, func(t *testing.T) {
+		cache, err := NewCache()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return i
-	}
-	a, b := tokentest.New("https://a.test"), tokentest.New("https://b.test")
-	first, second := asker(a), asker(b)
-	a.Opaque("one", a.Good(claims{"iss": nil}))
-	b.Opaque("two", b.Good(claims{"iss": nil}))
-	for range 2 {
-		expect(t, first, bearer("one"), policy.Allow)
-		expect(t, second, bearer("one"), policy.Unauthenticated)
-		expect(t, first, bearer("two"), policy.Unauthenticated)
-		expect(t, second, bearer("two"), policy.Allow)
-	}
-	if x, y := a.Hits(tokentest.Introspection), b.Hits(tokentest.Introspection); x != 2 || y != 2 {
-		t.Errorf("asked %d and %d times, want 2 and 2", x, y)
-	}
-	for n := range maxCached {
-		p, i := a, first
-		if n%2 == 1 {
-			p, i = b, second
+		asker := func(p *tokentest.Provider) *Asker {
+			c := config(t, p)
+			c.Cache = cache
+			c.Introspection = &Introspection{Endpoint: p.Issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret}
+			i, err := NewIntrospector(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return i
 		}
-		name := fmt.Sprint("token-", n)
-		p.Say(tokentest.Introspection, tokentest.Answer{Body: fmt.Sprintf(`{"active":true,"sub":"user-%d","aud":"api"}`, n)})
-		expect(t, i, bearer(name), policy.Allow)
-	}
-	kept := 0
-	for n := range cache.tokens.shards {
-		kept += cache.tokens.shards[n].entries.Len()
-	}
-	if kept > maxCached || kept < maxCached*9/10 {
-		t.Errorf("%d tokens are kept", kept)
-	}
+		a, b := tokentest.New("https://a.test"), tokentest.New("https://b.test")
+		first, second := asker(a), asker(b)
+		a.Opaque("one", a.Good(claims{"iss": nil}))
+		b.Opaque("two", b.Good(claims{"iss": nil}))
+		for range 2 {
+			expect(t, first, bearer("one"), policy.Allow)
+			expect(t, second, bearer("one"), policy.Unauthenticated)
+			expect(t, first, bearer("two"), policy.Unauthenticated)
+			expect(t, second, bearer("two"), policy.Allow)
+		}
+		if x, y := a.Hits(tokentest.Introspection), b.Hits(tokentest.Introspection); x != 2 || y != 2 {
+			t.Errorf("asked %d and %d times, want 2 and 2", x, y)
+		}
+		for n := range maxCached {
+			p, i := a, first
+			if n%2 == 1 {
+				p, i = b, second
+			}
+			name := fmt.Sprint("token-", n)
+			p.Say(tokentest.Introspection, tokentest.Answer{Body: fmt.Sprintf(`{"active":true,"sub":"user-%d","aud":"api"}`, n)})
+			expect(t, i, bearer(name), policy.Allow)
+		}
+		kept := 0
+		for n := range cache.tokens.shards {
+			kept += cache.tokens.shards[n].entries.Len()
+		}
+		if kept > maxCached || kept < maxCached*9/10 {
+			t.Errorf("%d tokens are kept", kept)
+		}
+	})
 }
 
 // TestBigAnswersAreBoundedByTheirWeight: a provider may put much into an answer.
 func TestBigAnswersAreBoundedByTheirWeight(t *testing.T) {
-	p := tokentest.New(issuer)
-	i := introspector(t, p)
-	before := heap()
-	for n := range 2000 {
-		list := strings.Repeat(`{"a":1},`, 15_000)
-		p.Say(tokentest.Introspection, tokentest.Answer{Body: fmt.Sprintf(`{"active":true,"sub":"user-%d","aud":"api","x":[%s1]}`, n, list[:8*(n%15_000)])})
-		expect(t, i, bearer(fmt.Sprint("token-", n)), policy.Allow)
-	}
-	if used := float64(heap()-before) / (1 << 20); used > 40 {
-		t.Errorf("%.1f MiB", used)
-	} else {
-		t.Logf("%.1f MiB", used)
-	}
-	weight, kept := 0, 0
-	for n := range i.cache.tokens.shards {
-		weight += i.cache.tokens.shards[n].weight
-		kept += i.cache.tokens.shards[n].entries.Len()
-	}
-	if weight > maxWeight || kept == 0 {
-		t.Errorf("%d tokens of weight %d", kept, weight)
-	}
-	runtime.KeepAlive(i)
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer)
+		i := introspector(t, p)
+		before := heap()
+		for n := range 2000 {
+			list := strings.Repeat(`{"a":1},`, 15_000)
+			p.Say(tokentest.Introspection, tokentest.Answer{Body: fmt.Sprintf(`{"active":true,"sub":"user-%d","aud":"api","x":[%s1]}`, n, list[:8*(n%15_000)])})
+			expect(t, i, bearer(fmt.Sprint("token-", n)), policy.Allow)
+		}
+		if used := float64(heap()-before) / (1 << 20); used > 40 {
+			t.Errorf("%.1f MiB", used)
+		} else {
+			t.Logf("%.1f MiB", used)
+		}
+		weight, kept := 0, 0
+		for n := range i.cache.tokens.shards {
+			weight += i.cache.tokens.shards[n].weight
+			kept += i.cache.tokens.shards[n].entries.Len()
+		}
+		if weight > maxWeight || kept == 0 {
+			t.Errorf("%d tokens of weight %d", kept, weight)
+		}
+		runtime.KeepAlive(i)
+	})
 }
 
 func TestAnInactiveAnswerIsRememberedBriefly(t *testing.T) {
@@ -355,13 +359,15 @@ func TestAFloodWhileTheEndpointHangsIsAnsweredInTimeAndBounded(t *testing.T) {
 }
 
 func TestATokenThatNamesAnotherIssuerIsNotShown(t *testing.T) {
-	p := tokentest.New(issuer, keyOf("ES256", 1))
-	i := introspector(t, p)
-	expect(t, i, bearer(p.Mint(claims{"iss": "https://other.test"})), policy.Unauthenticated)
-	if n := p.Hits(tokentest.Introspection); n != 0 {
-		t.Errorf("asked %d times", n)
-	}
-	own := p.Mint()
-	p.Opaque(own, p.Good())
-	expect(t, i, bearer(own), policy.Allow)
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer, keyOf("ES256", 1))
+		i := introspector(t, p)
+		expect(t, i, bearer(p.Mint(claims{"iss": "https://other.test"})), policy.Unauthenticated)
+		if n := p.Hits(tokentest.Introspection); n != 0 {
+			t.Errorf("asked %d times", n)
+		}
+		own := p.Mint()
+		p.Opaque(own, p.Good())
+		expect(t, i, bearer(own), policy.Allow)
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -132,35 +133,37 @@ func TestAThousandRequestsToAWrongEndpointAreOneLineAndOneOnRecovery(t *testing.
 		"html_page":        {tokentest.Answer{Header: http.Header{"Content-Type": {"text/html"}}, Body: "<html>"}, "introspection at https://idp.test/introspect: the endpoint answered an HTML page, expected application/json: check its URL"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			core, logs := observer.New(zap.DebugLevel)
-			p := tokentest.New(issuer)
-			spec := config(t, p)
-			spec.Logger = zap.New(core)
-			spec.Introspection = &Introspection{Endpoint: p.Issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret}
-			i, err := NewIntrospector(spec)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p.Say(tokentest.Introspection, c.answer)
-			for n := range 1000 {
-				expect(t, i, bearer(fmt.Sprint("opaque-", n)), policy.Unavailable)
-			}
-			if logs.Len() != 1 || logs.All()[0].ContextMap()["problem"] != c.want || i.Status().Problem != c.want {
-				t.Errorf("got %v and %q, want one %q", logs.All(), i.Status().Problem, c.want)
-			}
-			if a := i.Status().Asked; a.Openings == 0 || a.Failures != a.Requests {
-				t.Errorf("counted %+v", a)
-			}
-			p.Truth(tokentest.Introspection)
-			p.Opaque("good", p.Good())
-			i.mu.Lock()
-			i.closed = i.now()
-			i.mu.Unlock()
-			expect(t, i, bearer("good"), policy.Allow)
-			expect(t, i, bearer("good"), policy.Allow)
-			if logs.Len() != 2 || i.Status().Problem != "" || i.Status().Asked.Hits != 1 {
-				t.Errorf("got %v, %+v", logs.All(), i.Status().Asked)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				core, logs := observer.New(zap.DebugLevel)
+				p := tokentest.New(issuer)
+				spec := config(t, p)
+				spec.Logger = zap.New(core)
+				spec.Introspection = &Introspection{Endpoint: p.Issuer + tokentest.Introspection, ClientID: tokentest.ClientID, ClientSecret: tokentest.ClientSecret}
+				i, err := NewIntrospector(spec)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.Say(tokentest.Introspection, c.answer)
+				for n := range 1000 {
+					expect(t, i, bearer(fmt.Sprint("opaque-", n)), policy.Unavailable)
+				}
+				if logs.Len() != 1 || logs.All()[0].ContextMap()["problem"] != c.want || i.Status().Problem != c.want {
+					t.Errorf("got %v and %q, want one %q", logs.All(), i.Status().Problem, c.want)
+				}
+				if a := i.Status().Asked; a.Openings == 0 || a.Failures != a.Requests {
+					t.Errorf("counted %+v", a)
+				}
+				p.Truth(tokentest.Introspection)
+				p.Opaque("good", p.Good())
+				i.mu.Lock()
+				i.closed = i.now()
+				i.mu.Unlock()
+				expect(t, i, bearer("good"), policy.Allow)
+				expect(t, i, bearer("good"), policy.Allow)
+				if logs.Len() != 2 || i.Status().Problem != "" || i.Status().Asked.Hits != 1 {
+					t.Errorf("got %v, %+v", logs.All(), i.Status().Asked)
+				}
+			})
 		})
 	}
 }
@@ -187,15 +190,17 @@ func TestTheClientsSecretCanBePosted(t *testing.T) {
 }
 
 func TestOneIssuerCanHaveJWTsAndOpaqueTokens(t *testing.T) {
-	p := tokentest.New(issuer, keyOf("ES256", 1))
-	p.Opaque("opaque", p.Good())
-	i := introspector(t, p)
-	v := Choose(i, inline(t, p))
-	expect(t, v, bearer(p.Mint()), policy.Allow)
-	if n := p.Hits(tokentest.Introspection); n != 0 {
-		t.Errorf("a JWT was asked about %d times", n)
-	}
-	expect(t, v, bearer("opaque"), policy.Allow)
+	synctest.Test(t, func(t *testing.T) {
+		p := tokentest.New(issuer, keyOf("ES256", 1))
+		p.Opaque("opaque", p.Good())
+		i := introspector(t, p)
+		v := Choose(i, inline(t, p))
+		expect(t, v, bearer(p.Mint()), policy.Allow)
+		if n := p.Hits(tokentest.Introspection); n != 0 {
+			t.Errorf("a JWT was asked about %d times", n)
+		}
+		expect(t, v, bearer("opaque"), policy.Allow)
+	})
 }
 
 // FuzzIntrospectionAnswer: whatever the endpoint answers, nobody is let in but by an answer that says active: true, names
