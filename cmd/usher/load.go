@@ -29,7 +29,11 @@ func build(prev *extauthz.State, r watch.Reading, configure func(*token.Config))
 
 // counted says what a reading holds.
 func counted(r watch.Reading) string {
-	return count(len(r.Compiled.Snapshot.Policies()), "policy") + ", " + count(len(r.Compiled.Providers), "provider") + ", " + count(r.Files, "file")
+	from := count(r.Files, "file")
+	if r.Files == 0 { // of a cluster, which may have none
+		from = count(r.Objects, "object")
+	}
+	return count(len(r.Compiled.Snapshot.Policies()), "policy") + ", " + count(len(r.Compiled.Providers), "provider") + ", " + from
 }
 
 // placeOf is where to show a problem of the whole.

@@ -139,7 +139,7 @@ func (w *Watcher) compile(deliver func(Reading) policy.Problems) {
 	begun := time.Now()
 	objects := w.inOrder()
 	parsed := make([]manifest.Object, 0, len(objects))
-	r := Reading{Files: len(w.known)}
+	r := Reading{Objects: len(w.known)}
 	for _, o := range objects {
 		parsed = append(parsed, o.parsed)
 	}

@@ -20,7 +20,8 @@ import (
 type Reading struct {
 	Compiled *manifest.Compiled
 	Problems policy.Problems
-	Files    int // that were read
+	Files    int // that were read; 0: objects of a cluster
+	Objects  int // of a cluster that were read
 
 	digest digest
 }
