@@ -119,7 +119,9 @@ func (d *decoder) object(t policy.Tree, into reflect.Value) {
 		if !ok {
 			known := sorted(fields)
 			hint := ""
-			if len(d.problems) < maxHints {
+			if spec, ok := fields["spec"]; ok && isField(spec, m.Name.Text) {
+				hint = fmt.Sprintf("%s is a field of spec: indent it as the others there", m.Name.Text)
+			} else if len(d.problems) < maxHints {
 				hint = didYouMean(m.Name.Text, known)
 			}
 			if hint == "" && len(known) <= 16 {
@@ -133,6 +135,15 @@ func (d *decoder) object(t policy.Tree, into reflect.Value) {
 			d.references = append(d.references, policy.Text{Text: name, Pos: m.Value.Pos})
 		}
 	}
+}
+
+func isField(of reflect.Value, name string) bool {
+	fields := map[string]reflect.Value{}
+	if of.Kind() == reflect.Struct {
+		fieldsOf(of, fields)
+	}
+	_, ok := fields[name]
+	return ok
 }
 
 // fieldsOf collects the fields of a struct by their JSON names, those of inlined structs with them.
