@@ -169,13 +169,13 @@ func watched(t *testing.T, namespaces []string, count int) (out watch.Reading) {
 		t.Fatal(err)
 	}
 	w.Run(ctx, func(r watch.Reading) policy.Problems {
-		if out = r; r.Files == count {
+		if out = r; r.Objects == count {
 			stop()
 		}
 		return nil
 	})
-	if out.Files != count {
-		t.Fatalf("%d objects are watched, want %d: %+v", out.Files, count, w.Connection())
+	if out.Objects != count {
+		t.Fatalf("%d objects are watched, want %d: %+v", out.Objects, count, w.Connection())
 	}
 	return out
 }
