@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/usher-authz/usher/extauthz/token"
 	"github.com/usher-authz/usher/extauthz/token/tokentest"
@@ -63,9 +65,7 @@ func TestSecretsAreReadAgain(t *testing.T) {
 
 	w.opaque(t, tokentest.ClientSecret)
 	p.logged("manifests are in force")
-	if got := p.status("GET", assistant, "good"); got != 200 {
-		t.Errorf("with the new secret: %d", got)
-	}
+	p.becomes(200, assistant, "good")
 	if _, body := p.get("/readyz"); strings.Contains(body, "problem") {
 		t.Errorf("readyz: %s", body)
 	}
@@ -84,7 +84,21 @@ func TestSecretsAreReadAgain(t *testing.T) {
 	p.stop()
 }
 
-// TestAWrongEndpointIsSaidOnce: a thousand requests, one line of the log, and what to do in /readyz.
+// becomes asks until the answer is this one. A provider that gives none in time, as it is on a busy machine, is 503 until then.
+func (p *process) becomes(want int, path, token string) {
+	p.t.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		got := p.status("GET", path, token)
+		if got == want {
+			return
+		}
+		if got != 503 || time.Now().After(end) {
+			p.t.Fatalf("GET %s: %d, want %d", path, got, want)
+		}
+	}
+}
+
+// TestAWrongEndpointIsSaidOnce: hundreds of requests, one line of the log, and what to do in /readyz.
 func TestAWrongEndpointIsSaidOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		secret string
@@ -103,38 +117,56 @@ func TestAWrongEndpointIsSaidOnce(t *testing.T) {
 			if c.answer != nil {
 				w.provider.Say(tokentest.Introspection, *c.answer)
 			}
-			p := start(t, w.config).ready()
-			for n := range 200 {
-				if got := p.status("GET", "/assistants/"+thread, fmt.Sprint("opaque-", n)); got != 503 {
-					t.Fatalf("got %d", got)
-				}
-			}
-			_, body := p.get("/readyz")
-			var shown struct {
-				Providers map[string]token.Status `json:"providers"`
-			}
-			if err := json.Unmarshal([]byte(body), &shown); err != nil || !strings.Contains(shown.Providers["company"].Problem, c.want) {
-				t.Errorf("%v; readyz: %s", err, body)
-			}
-			p.terminate()
-			said := 0
-			for end := false; !end; {
-				line, ok := <-p.lines
-				if !ok || line["msg"] == "stopped" {
-					end = true
-				}
-				if strings.HasPrefix(fmt.Sprint(line["msg"]), "the provider does not answer about tokens") {
-					if said++; !strings.Contains(fmt.Sprint(line["problem"]), c.want) {
-						t.Errorf("logged %v", line)
+			// An answer that does not come in time is another problem, and on a busy machine there may be one.
+			for range 10 {
+				if problems, late := w.saysOnce(t, c.want); !late {
+					for _, problem := range problems {
+						t.Error(problem)
 					}
+					return
 				}
 			}
-			if said != 1 {
-				t.Errorf("said %d times", said)
-			}
-			if code := p.wait(); code != exitGood {
-				t.Errorf("exit code %d", code)
-			}
+			t.Error("in ten times an answer did not come in time")
 		})
 	}
+}
+
+// saysOnce asks about many tokens, and returns what is wrong with what is said of the provider; late: it did not answer in time.
+func (w *world) saysOnce(t *testing.T, want string) (wrong []string, late bool) {
+	t.Helper()
+	p := start(t, w.config).ready()
+	for n := range 200 {
+		if got := p.status("GET", "/assistants/"+thread, fmt.Sprint("opaque-", n)); got != 503 {
+			t.Fatalf("got %d", got)
+		}
+	}
+	_, body := p.get("/readyz")
+	var shown struct {
+		Providers map[string]token.Status `json:"providers"`
+	}
+	if err := json.Unmarshal([]byte(body), &shown); err != nil || !strings.Contains(shown.Providers["company"].Problem, want) {
+		wrong = append(wrong, fmt.Sprintf("%v; readyz: %s", err, body))
+	}
+	p.terminate()
+	said := 0
+	for end := false; !end; {
+		line, ok := <-p.lines
+		if !ok || line["msg"] == "stopped" {
+			end = true
+		}
+		if strings.HasPrefix(fmt.Sprint(line["msg"]), "the provider does not answer about tokens") {
+			problem := fmt.Sprint(line["problem"])
+			late = late || strings.Contains(problem, context.DeadlineExceeded.Error())
+			if said++; !strings.Contains(problem, want) {
+				wrong = append(wrong, fmt.Sprintf("logged %v", line))
+			}
+		}
+	}
+	if said != 1 {
+		wrong = append(wrong, fmt.Sprintf("said %d times", said))
+	}
+	if code := p.wait(); code != exitGood {
+		t.Errorf("exit code %d", code)
+	}
+	return wrong, late
 }

@@ -29,7 +29,7 @@ import (
 )
 
 // limit is how long anything may take in these tests, which run in real time on real sockets.
-const limit = 30 * time.Second
+const limit = 2 * time.Minute
 
 // world is an identity provider, a backend and manifests about them.
 type world struct {

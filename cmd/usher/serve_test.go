@@ -91,7 +91,7 @@ func TestServe(t *testing.T) {
 	t.Run("while_draining_it_serves_on_and_says_so", func(t *testing.T) {
 		noLeaks(t)
 		w := newWorld(t)
-		p := start(t, w.config, "--drain-delay", "1s").ready()
+		p := start(t, w.config, "--drain-delay", "4s").ready()
 		watch, err := grpc_health_v1.NewHealthClient(p.connection).Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{})
 		if err != nil {
 			t.Fatal(err)
