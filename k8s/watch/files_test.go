@@ -205,7 +205,7 @@ func watched(t *testing.T, path string, change func()) {
 	t.Helper()
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	ctx, cancel := context.WithCancel(t.Context())
-	f := Files{Paths: []string{path}, Poll: time.Hour, Settle: 10 * time.Millisecond}
+	f := Files{Paths: []string{path}, Poll: time.Hour, Settle: 200 * time.Millisecond} // a file that is written in place is empty at first
 	first := f.Read()
 	if audience(first) != "a" {
 		t.Fatal(audience(first))
