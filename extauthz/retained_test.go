@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"context"
 	"runtime"
 	"testing"
 	"time"
@@ -19,7 +20,8 @@ func freed(t *testing.T, s *Server, check *authv3.CheckRequest) bool {
 	func() {
 		text := wireText(check)
 		runtime.AddCleanup(unsafe.StringData(text), func(gone chan struct{}) { close(gone) }, gone)
-		if c := serve(s, text); c.record.outcome != policy.Allow {
+		c := &call{text: text}
+		if s.serve(unhurried{context.Background()}, c); c.record.outcome != policy.Allow {
 			t.Errorf("outcome %v: %s", c.record.outcome, c.record.reason)
 		}
 	}()
