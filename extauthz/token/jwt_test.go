@@ -404,6 +404,17 @@ func TestKeysThatShareAKidAreEachTried(t *testing.T) {
 	expect(t, j, bearer(token.String()), policy.Unauthenticated)
 }
 
+// quickest is how long something takes on a machine that has nothing else to do: the least of several times.
+func quickest(f func()) time.Duration {
+	least := time.Hour
+	for range 5 {
+		start := time.Now()
+		f()
+		least = min(least, time.Since(start))
+	}
+	return least
+}
+
 func TestTenThousandKeysOfOneNameCostNoMoreThanAFew(t *testing.T) {
 	k := keyOf("ES256", 1)
 	s := &keySet{}
@@ -420,12 +431,13 @@ func TestTenThousandKeysOfOneNameCostNoMoreThanAFew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
-	if signer, named := s.verify(c); signer != nil || !named {
-		t.Errorf("got %v, %v", signer, named)
-	}
-	if d := time.Since(start); d > 200*time.Millisecond {
-		t.Errorf("took %v", d)
+	took := quickest(func() {
+		if signer, named := s.verify(c); signer != nil || !named {
+			t.Errorf("got %v, %v", signer, named)
+		}
+	})
+	if took > 200*time.Millisecond {
+		t.Errorf("took %v", took)
 	}
 }
 
@@ -524,13 +536,13 @@ func TestNoRefusalShowsATokenOrAClaim(t *testing.T) {
 		}
 	}
 	for _, token := range []string{"a.b.c", "!.!.!", strings.Repeat(".", 16000), strings.Repeat("a", 100_000)} {
-		start := time.Now()
-		_, err := j.Verify(t.Context(), bearer(token))
+		var err error
+		took := quickest(func() { _, err = j.Verify(t.Context(), bearer(token)) })
 		if r, ok := err.(*policy.Refusal); !ok || r.Outcome != policy.Unauthenticated || !strings.HasPrefix(r.Challenge, `error="invalid_token"`) {
 			t.Errorf("got %v", err)
 		}
-		if d := time.Since(start); d > 50*time.Millisecond {
-			t.Errorf("took %v", d)
+		if took > 50*time.Millisecond {
+			t.Errorf("took %v", took)
 		}
 	}
 }
