@@ -82,7 +82,7 @@ func (s *Stack) Login(ctx context.Context, user User, scopes ...string) (*Token,
 }
 
 func (b *browser) login(ctx context.Context, issuer string, scopes []string) (*Token, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	var provider struct {
 		Authorization string `json:"authorization_endpoint"`

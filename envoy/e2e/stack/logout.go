@@ -54,7 +54,7 @@ func (s *Stack) LoginAt(ctx context.Context, o *OAuth, user User) (*Token, *Sess
 // Logout ends the session as a user does whom an application sends to the provider (OpenID Connect RP-Initiated Logout 1.0):
 // the provider asks, and the user says yes. It returns when the provider has told everybody.
 func (s *Session) Logout(ctx context.Context, idToken string) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	var provider struct {
 		EndSession string `json:"end_session_endpoint"`

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	startLimit = 60 * time.Second // for a part to become ready
-	stopLimit  = 10 * time.Second // for a part to end by itself, before it is killed
+	startLimit = 3 * time.Minute  // for a part to become ready, the first time from a slow disk
+	stopLimit  = 30 * time.Second // for a part to end by itself, before it is killed; a replica of Usher may drain first
 	goneLimit  = 2 * time.Second  // for what was killed to be gone; an unreaped zombie stays
 	tailLines  = 40
 )
