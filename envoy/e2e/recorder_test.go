@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"sync"
+	"time"
 )
 
 // marker is a header that tests put on their requests, to find them at the recorder. Usher's own look-ups lack it.
@@ -38,6 +39,7 @@ func newRecorder(backend string) (*recorder, error) {
 	proxy := &httputil.ReverseProxy{
 		Rewrite:       func(p *httputil.ProxyRequest) { p.SetURL(target) },
 		FlushInterval: -1,
+		Transport:     &http.Transport{IdleConnTimeout: 2 * time.Second}, // as client
 	}
 	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)

@@ -256,7 +256,7 @@ func (s *side) settle(ctx context.Context, q request, seed string) error {
 	if q.marker == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
 		var list []map[string]any
