@@ -165,7 +165,12 @@ func rotate(ctx context.Context, t *testing.T, name string, put place, usherArgs
 	thread := newThread(ctx, t, alice, nil)
 	authorization := http.Header{"Authorization": {"Bearer " + alice}}
 	asks := func(ctx context.Context, _ int) (reply, error) {
-		return askAt(ctx, client, r.gate.URL, "/threads/"+thread, "", authorization)
+		for { // Usher says so where it could not look the thread up in time. Envoy's own 503 has no Retry-After.
+			got, err := askAt(ctx, client, r.gate.URL, "/threads/"+thread, "", authorization)
+			if err != nil || got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
+				return got, err
+			}
+		}
 	}
 	until(ctx, t, http.StatusOK, func() (reply, error) { return asks(ctx, 0) }, http.StatusServiceUnavailable)
 	r.crowd = newCrowd(ctx, asks)
