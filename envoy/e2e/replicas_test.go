@@ -55,6 +55,7 @@ spec:
   identityHeaders: {x-user-id: user.identity}
 `, parts.Issuer, backend.URL),
 		UsherArgs: []string{"--drain-delay", "7s", "--log-level", "warn"},
+		EnvoyArgs: []string{"--check-timeout=5s"}, // a busy machine must not make a 503 of an answer
 		Ping: func(ctx context.Context, g *stack.Gate) error {
 			r, err := askAt(ctx, http.DefaultClient, g.URL, "/items", "", http.Header{"Authorization": {"Bearer " + alice}})
 			if err == nil && r.status != http.StatusOK {

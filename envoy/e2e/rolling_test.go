@@ -19,7 +19,7 @@ var (
 // requests over HTTP/1.1 and HTTP/2: not one of them fails. Envoy shares them between the replicas, sends none to one that is
 // not ready yet, and none to one that said that it is about to end.
 func TestARollingRestartFailsNotOneRequest(t *testing.T) {
-	ctx := beginFor(t, 4*time.Minute)
+	ctx := beginFor(t, 8*time.Minute)
 	r := newReplicas(ctx, t, "rolling", 2)
 	loads := map[string]*load{
 		"HTTP/1.1": r.newLoad(ctx, t, overHTTP1...),
@@ -51,13 +51,14 @@ func TestARollingRestartFailsNotOneRequest(t *testing.T) {
 		}
 	}
 
-	// Both are new now. Each request is one check, and each has its share of them.
+	// Both are new now. Each request is one check, and each has its share of them. They take some seconds, so that a replica to
+	// which the machine gives no time for a moment has it all the same.
 	const n = 600
 	before, err := r.checked(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	statuses, err := r.h2load(ctx, n, "-c", "4", "-m", "4")
+	statuses, err := r.h2load(ctx, n, overHTTP2...)
 	if err != nil || statuses[http.StatusOK] != n {
 		t.Fatal(statuses, err)
 	}
@@ -73,9 +74,10 @@ func TestARollingRestartFailsNotOneRequest(t *testing.T) {
 }
 
 // A replica that is killed says nothing to anybody: only the checks that were on their way to it fail, with 503. The next ones find
-// nobody there, and are put to the other; after five of them Envoy does not try it any more. Without any replica all is 503.
+// nobody there, and are put to the other; after five in a row, of either kind, Envoy does not try it any more. Without any replica
+// all is 503.
 func TestAReplicaThatIsKilled(t *testing.T) {
-	ctx := beginFor(t, 3*time.Minute)
+	ctx := beginFor(t, 8*time.Minute)
 	r := newReplicas(ctx, t, "killed", 2)
 	http1, http2 := r.newLoad(ctx, t, overHTTP1...), r.newLoad(ctx, t, overHTTP2...)
 	if err := errors.Join(http1.round(ctx), http2.round(ctx)); err != nil {
@@ -98,10 +100,11 @@ func TestAReplicaThatIsKilled(t *testing.T) {
 	retried, err := usherStat(ctx, r.gate, "upstream_rq_retry_success")
 	t.Logf("%v, %d checks were put to the other: %v", statuses, retried, err)
 	// Each client has 8 on their way at most.
-	if failed := statuses[http.StatusServiceUnavailable]; failed > 16 {
+	failed := statuses[http.StatusServiceUnavailable]
+	if failed > 16 {
 		t.Errorf("%d requests failed, more than were on their way", failed)
 	}
-	if retried == 0 {
+	if retried == 0 && failed < 5 {
 		t.Error("no check was put to the other replica")
 	}
 	onlyOKOr503(t, statuses)
@@ -127,7 +130,7 @@ func TestAReplicaThatIsKilled(t *testing.T) {
 // Replicas that hang keep their connections, and their checks have no answer before Envoy's deadline: these fail, with 503, until
 // Envoy has left them out. Two of three is more than half: Envoy's default is to ask all of them then, who hang or not.
 func TestReplicasThatHang(t *testing.T) {
-	ctx := beginFor(t, 3*time.Minute)
+	ctx := beginFor(t, 8*time.Minute)
 	r := newReplicas(ctx, t, "hanging", 3)
 	l := r.newLoad(ctx, t, overHTTP2...)
 	if err := l.round(ctx); err != nil {
