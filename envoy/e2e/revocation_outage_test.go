@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,6 +53,13 @@ func (r *revoking) watch(ctx context.Context, t *testing.T, group *sync.WaitGrou
 		}
 	})
 	return w
+}
+
+// longest is how long an answer took at most.
+func (w *watcher) longest() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.slowest
 }
 
 // statuses are what came, in order.
@@ -105,6 +113,7 @@ func TestAnOutageOfTheList(t *testing.T) {
 			allowed := r.watch(watching, t, &group, allowHost, good)
 			refused := r.watch(watching, t, &group, denyHost, revoked)
 			refused2 := r.watch(watching, t, &group, allowHost, revoked)
+			nobody := r.watch(watching, t, &group, denyHost, "") // of whom no list is asked: what is slow here is the machine
 			within := func(limit time.Duration, what string, good func() bool) {
 				t.Helper()
 				for begin := time.Now(); !good(); time.Sleep(10 * time.Millisecond) {
@@ -113,17 +122,17 @@ func TestAnOutageOfTheList(t *testing.T) {
 					}
 				}
 			}
-			within(10*time.Second, "the first answers", func() bool {
-				return len(denied.statuses()) > 0 && len(allowed.statuses()) > 0 && len(refused.statuses()) > 0 && len(refused2.statuses()) > 0
+			within(time.Minute, "the first answers", func() bool {
+				return len(denied.statuses()) > 0 && len(allowed.statuses()) > 0 && len(refused.statuses()) > 0 && len(refused2.statuses()) > 0 && len(nobody.statuses()) > 0
 			})
 
 			gone := time.Now()
 			if err := c.begin(ctx, server); err != nil {
 				t.Fatal(err)
 			}
-			within(20*time.Second, "503", func() bool { return len(denied.statuses()) > 1 })
+			within(time.Minute, "503", func() bool { return len(denied.statuses()) > 1 })
 			// The last sign of life came up to a heartbeat, 2 s, before.
-			if grace := denied.at(1).Sub(gone); grace < 7*time.Second || grace > 12*time.Second {
+			if grace, late := denied.at(1).Sub(gone), nobody.longest(); grace < 7*time.Second-late || grace > 12*time.Second+late {
 				t.Errorf("503 after %v", grace)
 			} else {
 				t.Logf("503 after %v", grace)
@@ -138,7 +147,7 @@ func TestAnOutageOfTheList(t *testing.T) {
 			if err := c.end(ctx, server); err != nil {
 				t.Fatal(err)
 			}
-			within(20*time.Second, "good again", func() bool { return len(denied.statuses()) > 2 })
+			within(time.Minute, "good again", func() bool { return len(denied.statuses()) > 2 })
 			t.Logf("good again after %v", denied.at(2).Sub(back))
 			r.connected(ctx, t)
 			second := r.idp.Mint(tokentest.Claims{"jti": "two"})
@@ -156,12 +165,13 @@ func TestAnOutageOfTheList(t *testing.T) {
 				{"a good token, Allow", allowed, []int{200}},
 				{"a revoked token, Deny", refused, []int{401}},
 				{"a revoked token, Allow", refused2, []int{401}},
+				{"no token", nobody, []int{401}},
 			} {
 				if got := w.statuses(); !slices.Equal(got, w.want) {
 					t.Errorf("%s: got %v, want %v", w.name, got, w.want)
 				}
 				// Nothing on the way of a request waits for the server, whose deadlines are 3 s.
-				if t.Logf("%s: %d answers, the slowest took %v", w.name, w.asked, w.slowest); w.slowest > 2*time.Second {
+				if t.Logf("%s: %d answers, the slowest took %v", w.name, w.asked, w.slowest); w.slowest > 2*time.Second+nobody.slowest {
 					t.Errorf("%s: an answer took %v", w.name, w.slowest)
 				}
 			}
@@ -211,7 +221,7 @@ func TestAnUsherThatStartsWhileTheListsServerIsDown(t *testing.T) {
 	if err := server.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	r.become(ctx, t, 20*time.Second, http.StatusOK, denyHost, good, http.StatusServiceUnavailable)
+	r.become(ctx, t, time.Minute, http.StatusOK, denyHost, good, http.StatusServiceUnavailable)
 	if s, ready := r.status(ctx, t); !ready || !s.Connected || s.Problem != "" {
 		t.Errorf("ready %v, and the list is %+v", ready, s)
 	}
@@ -233,9 +243,9 @@ func TestWhatIsOnTheListBeforeUsherStartsIsRefusedFromTheFirstRequestOn(t *testi
 	early.do(ctx, t, "SET", "usher:revoked:"+strings.Repeat("0", 64)+":sub:alice", "", "EX", "600") // of another issuer
 	r := revoke(ctx, t, server, plainly(server))
 	for _, change := range []tokentest.Claims{{"jti": "0"}, {"jti": "1999"}, {"jti": "a-hash"}, {"jti": "endless"}, {"sub": "huge"}} {
-		r.become(ctx, t, 10*time.Second, http.StatusUnauthorized, denyHost, r.idp.Mint(change), http.StatusServiceUnavailable)
+		r.become(ctx, t, time.Minute, http.StatusUnauthorized, denyHost, r.idp.Mint(change), http.StatusServiceUnavailable)
 	}
-	r.become(ctx, t, 10*time.Second, http.StatusOK, denyHost, r.idp.Mint(), http.StatusServiceUnavailable)
+	r.become(ctx, t, time.Minute, http.StatusOK, denyHost, r.idp.Mint(), http.StatusServiceUnavailable)
 	r.connected(ctx, t)
 	if s, _ := r.status(ctx, t); s.Entries != 2003 {
 		t.Errorf("the list is %+v", s)
@@ -266,7 +276,7 @@ func TestALostMessageIsMadeUpFor(t *testing.T) {
 	token := r.idp.Mint(tokentest.Claims{"jti": "one"})
 	r.do(ctx, t, "SET", revocationBase(revocationIssuer)+":jti:one", "", "EX", "600")
 	r.want(ctx, t, http.StatusOK, denyHost, token)
-	t.Logf("found after %v", r.become(ctx, t, 65*time.Second, http.StatusUnauthorized, denyHost, token, http.StatusOK))
+	t.Logf("found after %v", r.become(ctx, t, 2*time.Minute, http.StatusUnauthorized, denyHost, token, http.StatusOK))
 }
 
 // TestADatabaseWithManyOtherKeys is read to its end, however long it takes, and what is revoked meanwhile is so at once.
@@ -274,7 +284,10 @@ func TestADatabaseWithManyOtherKeysIsReadToItsEnd(t *testing.T) {
 	ctx := beginRevoking(t)
 	server := newRedis(ctx, t, stack.RedisOptions{})
 	(&revoking{redis: server}).do(ctx, t, "EVAL", "for i = 1, 100000 do redis.call('SET', 'other:' .. i, '') end", "0")
-	far := slowly(t, server.Address, 60*time.Millisecond)
+	// Two hundred answers: the first ones take so long that not all is read before the test has looked.
+	var delay atomic.Int64
+	delay.Store(int64(300 * time.Millisecond))
+	far := slowly(t, server.Address, &delay)
 	r := revoke(ctx, t, server, fmt.Sprintf("{url: %q}", "redis://"+far))
 	good, revoked := r.idp.Mint(), r.idp.Mint(tokentest.Claims{"jti": "one"})
 	r.want(ctx, t, http.StatusOK, allowHost, revoked)
@@ -286,14 +299,15 @@ func TestADatabaseWithManyOtherKeysIsReadToItsEnd(t *testing.T) {
 	}
 	r.become(ctx, t, atOnce, http.StatusUnauthorized, allowHost, revoked, http.StatusOK)
 	r.want(ctx, t, http.StatusServiceUnavailable, denyHost, good) // not before all is read
-	t.Logf("read after %v", r.become(ctx, t, 60*time.Second, http.StatusOK, denyHost, good, http.StatusServiceUnavailable))
+	delay.Store(int64(60 * time.Millisecond))
+	t.Logf("read after %v", r.become(ctx, t, 3*time.Minute, http.StatusOK, denyHost, good, http.StatusServiceUnavailable))
 	if log := r.usher.Usher.Log(); strings.Contains(log, "cannot be followed") {
 		t.Error("the connection was given up meanwhile")
 	}
 }
 
 // slowly is the address of a way to a server on which each answer takes a while longer.
-func slowly(t *testing.T, to string, delay time.Duration) string {
+func slowly(t *testing.T, to string, delay *atomic.Int64) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -323,7 +337,7 @@ func slowly(t *testing.T, to string, delay time.Duration) string {
 					if err != nil {
 						return
 					}
-					time.Sleep(delay)
+					time.Sleep(time.Duration(delay.Load()))
 					if _, err := near.Write(buffer[:n]); err != nil {
 						return
 					}
