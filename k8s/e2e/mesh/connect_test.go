@@ -18,12 +18,12 @@ import (
 // overHTTP2 sends these headers as they are, and returns the status of the answer; 0: the stream or the connection was ended.
 func (g *gate) overHTTP2(t *testing.T, headers ...[2]string) (status int) {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", g.Address, 5*time.Second)
+	conn, err := net.DialTimeout("tcp", g.Address, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for _, h := range headers {

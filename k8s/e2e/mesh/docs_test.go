@@ -52,7 +52,7 @@ func TestPagesShowWhatIsPrinted(t *testing.T) {
 	}
 	for page, run := range map[string]func(t *testing.T) *gate{
 		"envoy.md": func(t *testing.T) *gate {
-			text := written(t, "--envoy-admin-address", "127.0.0.1:9901", "--usher-address", checks, "--backend-url", backend.URL)
+			text := written(t, unhurried, "--envoy-admin-address", "127.0.0.1:9901", "--usher-address", checks, "--backend-url", backend.URL)
 			text = strings.NewReplacer("port_value: 8080", "port_value: LISTEN", "port_value: 9901", "port_value: ADMIN").Replace(text)
 			// The example's backend is a Service; here it is the recorder.
 			host, port, _ := strings.Cut(strings.TrimPrefix(backend.URL, "http://"), ":")
@@ -199,19 +199,13 @@ func (g *gate) curl(t *testing.T, command string) string {
 			c.method, c.body = "POST", w
 		}
 	}
-	for range 20 { // a busy machine
-		r := g.ask(t, c)
-		if r.status == 503 {
-			continue
-		}
-		if member == "" {
-			return r.body
-		}
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal([]byte(r.body), &object); err != nil {
-			t.Fatalf("%v: %s", err, r.body)
-		}
-		return string(object[member])
+	r := g.inTime(t, c)
+	if member == "" {
+		return r.body
 	}
-	return "503 again and again"
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(r.body), &object); err != nil {
+		t.Fatalf("%v: %s", err, r.body)
+	}
+	return string(object[member])
 }

@@ -49,7 +49,7 @@ func gateway(t *testing.T, name, objects string) *gate {
 
 func objects(t *testing.T) string {
 	t.Helper()
-	return written(t, "--format", "envoy-gateway", "--namespace", "gate", "--gateway-class", "eg")
+	return written(t, "--format", "envoy-gateway", "--namespace", "gate", "--gateway-class", "eg", unhurried)
 }
 
 func TestEnvoyGatewaysTranslationGuardsLangGraph(t *testing.T) {
@@ -78,7 +78,7 @@ var notText = call{method: "POST", path: "/threads", body: "{\"metadata\": {\"to
 
 // Own proxies in front, whose x-forwarded-for is believed, open nothing else.
 func TestEnvoyGatewayGuardsBehindAProxy(t *testing.T) {
-	guards(t, gateway(t, "gateway-hops", written(t, "--format", "envoy-gateway", "--namespace", "gate", "--gateway-class", "eg", "--trusted-hops", "1")))
+	guards(t, gateway(t, "gateway-hops", written(t, "--format", "envoy-gateway", "--namespace", "gate", "--gateway-class", "eg", "--trusted-hops", "1", unhurried)))
 }
 
 // Without the edit filter an edited request stays parked, and ends at Envoy.

@@ -10,6 +10,7 @@ import (
 
 func ingressOf(t *testing.T, args ...string) *ingress {
 	t.Helper()
+	args = append([]string{unhurried}, args...)
 	mesh, _ := meshConfig(t, written(t, append([]string{"--format", "istio-mesh"}, args...)...))
 	in, err := readIngress(written(t, append([]string{"--format", "istio"}, args...)...), mesh)
 	if err != nil {

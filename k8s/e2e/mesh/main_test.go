@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	defer func() {
 		if parts != nil {
@@ -109,6 +109,9 @@ func setUp(ctx context.Context) (err error) {
 	return nil
 }
 
+// unhurried is for the Envoys that run: a busy machine must not make a 503 of an answer.
+const unhurried = "--check-timeout=5s"
+
 // written is what `usher envoy` writes for the example.
 func written(t *testing.T, args ...string) string {
 	t.Helper()
@@ -133,7 +136,12 @@ func newRecorder(to string) (*recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, FlushInterval: -1}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		FlushInterval: -1,
+		// Node keeps an idle connection for 5 s: a POST that meets its end is an error.
+		Transport: &http.Transport{IdleConnTimeout: 2 * time.Second},
+	}
 	r := &recorder{}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		r.mu.Lock()
@@ -165,7 +173,7 @@ type gate struct {
 // start runs an Envoy with that bootstrap, and waits until it reaches Usher and the backend.
 func start(t *testing.T, name, bootstrap string) *gate {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	part, address, err := parts.NewEnvoy(ctx, name, bootstrap)
 	if err != nil {
@@ -251,33 +259,39 @@ func (g *gate) ask(t *testing.T, c call) answer {
 	return answer{response.StatusCode, response.Header, string(b)}
 }
 
-// want asks and fails the test unless the answer has this status. Where Usher could not look something up in time, on a busy
-// machine, it asks again.
+// patience is how long anything may take: these are real processes, on a machine that may be busy.
+const patience = 3 * time.Minute
+
+// inTime asks until the answer is not that Usher could not look something up in time, which happens on a busy machine.
+func (g *gate) inTime(t *testing.T, c call) answer {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+		r := g.ask(t, c)
+		if r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") == "" || time.Now().After(end) {
+			return r
+		}
+	}
+}
+
+// want asks and fails the test unless the answer has this status.
 func (g *gate) want(t *testing.T, status int, c call) answer {
 	t.Helper()
-	for range 20 {
-		r := g.ask(t, c)
-		if r.status == http.StatusServiceUnavailable && status != r.status && r.header.Get("Retry-After") != "" {
-			continue
-		}
-		if r.status != status {
-			t.Errorf("%s %s: got %d, want %d: %.300s", c.method, c.path, r.status, status, r.body)
-		}
-		return r
+	r := g.inTime(t, c)
+	if r.status != status {
+		t.Errorf("%s %s: got %d, want %d: %.300s", c.method, c.path, r.status, status, r.body)
 	}
-	t.Errorf("%s %s: 503 again and again", c.method, c.path)
-	return answer{}
+	return r
 }
 
 // raw sends these bytes and returns the status line of the answer, empty if there was none.
 func (g *gate) raw(t *testing.T, text string) string {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", g.Address, 5*time.Second)
+	conn, err := net.DialTimeout("tcp", g.Address, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := io.WriteString(conn, text); err != nil {
 		t.Fatal(err)
 	}

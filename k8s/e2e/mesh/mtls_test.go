@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -180,7 +179,7 @@ func (m *mutual) bootstrap(t *testing.T, c credentials, objects string) string {
 func mutualGateway(t *testing.T, san string) string {
 	t.Helper()
 	return written(t, "--format", "envoy-gateway", "--namespace", "gate", "--gateway-class", "eg",
-		"--usher-tls-ca", "usher-ca", "--usher-tls-client-secret", "edge-client", "--usher-tls-san", san)
+		"--usher-tls-ca", "usher-ca", "--usher-tls-client-secret", "edge-client", "--usher-tls-san", san, unhurried)
 }
 
 // What Envoy Gateway makes of a BackendTLSPolicy and the Gateway's client certificate is let in by an Usher that asks for both.
@@ -192,7 +191,7 @@ func TestEnvoyGatewayAndUsherKnowEachOther(t *testing.T) {
 	g := start(t, "gateway-mtls", m.bootstrap(t, good, all))
 	conversation(t, g)
 	t.Run("Envoy takes Usher for healthy", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if err := stack.Poll(ctx, func() error {
 			if s := g.statistics(t, "extauth.*membership_healthy"); !strings.Contains(s, "membership_healthy: 1") {
@@ -212,7 +211,7 @@ func TestEnvoyGatewayAndUsherKnowEachOther(t *testing.T) {
 		"another id of Usher":        {good, mutualGateway(t, "spiffe://mesh.example.com/ns/usher/sa/other")},
 		"another authority of Usher": {credentials{client, m.envoyCA}, all},
 		"no client certificate": {good, written(t, "--format", "envoy-gateway", "--namespace", "gate", "--gateway-class", "eg",
-			"--usher-tls-ca", "usher-ca", "--usher-tls-san", usherID)},
+			"--usher-tls-ca", "usher-ca", "--usher-tls-san", usherID, unhurried)},
 		"no TLS": {good, objects(t)},
 	} {
 		t.Run(name, func(t *testing.T) {

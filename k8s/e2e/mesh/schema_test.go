@@ -98,7 +98,7 @@ func shared(t *testing.T) *cluster.Cluster {
 			}
 		}
 		if errServer == nil {
-			_, errServer = oneServer.Kubectl(t.Context(), "", "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+			_, errServer = oneServer.Kubectl(t.Context(), "", "wait", "--for=condition=Established", "crd", "--all", "--timeout=180s")
 		}
 	})
 	if errServer != nil {

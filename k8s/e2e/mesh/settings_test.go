@@ -20,7 +20,7 @@ import (
 // What a gate's Envoy must set (envoy/settings_test.go says it for the bootstrap), in what Envoy Gateway's translator makes of
 // our objects. docs/envoy-gateway.md lists those that it does not reach.
 func TestEnvoyGatewaySetsWhatAGateNeeds(t *testing.T) {
-	tr, err := translate(t.Context(), t.TempDir(), inCluster+objects(t))
+	tr, err := translate(t.Context(), t.TempDir(), inCluster+written(t, "--format", "envoy-gateway", "--namespace", "gate", "--gateway-class", "eg"))
 	if err != nil {
 		t.Fatal(err)
 	}

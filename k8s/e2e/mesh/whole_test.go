@@ -27,7 +27,7 @@ func TestFromKubectlApplyToAliceAndBob(t *testing.T) {
 		return out
 	}
 	apply("", "--server-side", "-k", filepath.Join(root, "k8s", "deploy", "crds"))
-	if _, err := c.Kubectl(t.Context(), "", "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"); err != nil {
+	if _, err := c.Kubectl(t.Context(), "", "wait", "--for=condition=Established", "crd", "--all", "--timeout=180s"); err != nil {
 		t.Fatal(err)
 	}
 	apply(`{apiVersion: v1, kind: Namespace, metadata: {name: conversations}}`, "-f", "-")
