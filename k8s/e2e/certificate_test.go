@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"strings"
@@ -133,16 +134,23 @@ func TestTheWebhooksCertificateIsRotated(t *testing.T) {
 		t.Fatal(err)
 	}
 	storeCertificate(t, ns, "usher-webhook", "usher.dev/self-made: 'true'", aged, authority.PEM)
-	deadline := time.Now().Add(3 * time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for {
+		asked := time.Now()
 		roots := announced(t, "usher-rotated")
 		var serials []string
 		for _, address := range addresses {
 			serial, err := served(address, roots)
+			if err != nil && time.Since(asked) > 4*time.Second { // a new authority is announced 5 s before it is used: these are old
+				break
+			}
 			if err != nil {
 				t.Fatalf("%s is not believed: %v", address, err)
 			}
 			serials = append(serials, serial.String())
+		}
+		if len(serials) < len(addresses) {
+			continue
 		}
 		if serials[0] == serials[1] && serials[0] != first.String() && serials[0] != aged.Serial.String() {
 			break
@@ -154,7 +162,7 @@ func TestTheWebhooksCertificateIsRotated(t *testing.T) {
 	stop()
 	group.Wait()
 	if len(bad) > 0 || good == 0 {
-		t.Errorf("%d of %d were refused, the first: %v", len(bad), good+len(bad), bad[0])
+		t.Errorf("%d of %d were refused: %.1000v", len(bad), good+len(bad), errors.Join(bad...))
 	}
 	t.Logf("%d objects were reviewed meanwhile", good)
 	text, err := base64.StdEncoding.DecodeString(kubectl(t, "", "get", "secret", "usher-webhook", "-n", ns, "-o", `jsonpath={.data.tls\.crt}`))

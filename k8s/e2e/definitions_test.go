@@ -41,7 +41,11 @@ func TestDefinitionsThatAreMissing(t *testing.T) {
 	definitions := func() {
 		t.Helper()
 		run("", "apply", "--server-side", "-f", crds)
-		run("", "wait", "--for", "condition=Established", "--timeout", "60s", "crd/authpolicies.usher.dev", "crd/identityproviders.usher.dev")
+		run("", "wait", "--for", "condition=Established", "--timeout", "3m", "crd/authpolicies.usher.dev", "crd/identityproviders.usher.dev")
+		eventually(t, func() error { // that they are served comes a moment later
+			_, err := c.Kubectl(t.Context(), "", "get", "authpolicies.usher.dev,identityproviders.usher.dev")
+			return err
+		})
 	}
 	objects := p.manifest("default", "idp", "") + guard("default", "one", "one.test", "idp", "")
 	const apply = "kubectl apply --server-side -f k8s/deploy/crds"
@@ -89,7 +93,7 @@ func TestDefinitionsOfAnotherVersion(t *testing.T) {
 	const mode = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/mode/enum"
 	const rules = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/rules/items/properties/message"
 	for _, args := range [][]string{
-		{"wait", "--for", "condition=Established", "--timeout", "60s", "crd/authpolicies.usher.dev", "crd/identityproviders.usher.dev"},
+		{"wait", "--for", "condition=Established", "--timeout", "3m", "crd/authpolicies.usher.dev", "crd/identityproviders.usher.dev"},
 		{"patch", "crd", "authpolicies.usher.dev", "--type=json", "-p", fmt.Sprintf(`[{"op": "remove", "path": %q}, {"op": "remove", "path": %q}]`, rules, mode)},
 	} {
 		if _, err := c.Kubectl(t.Context(), "", args...); err != nil {

@@ -58,6 +58,12 @@ spec: {replicas: 2, selector: {matchLabels: {a: b}}, template: {metadata: {label
 	const host = "agents.example.com"
 	u.wantStatus(t, 200, host, "GET", "/items", p.Mint())
 	wantCondition(t, agents, "authpolicy/bad", "Programmed", "False", "HostsClosed", "")
+	eventually(t, func() error { // events are written beside the status
+		if out := kubectl(t, "", "get", "events", "-n", agents); !strings.Contains(out, "authpolicy/bad") || !strings.Contains(out, "Invalid") {
+			return fmt.Errorf("no event: %s", out)
+		}
+		return nil
+	})
 	commands, open := operateCommands(t)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "open.yaml"), []byte(open), 0o600); err != nil {

@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long anything may take: these are real processes, on a machine that may be busy.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // binary is usher, built once.
 var binary = sync.OnceValues(func() (string, error) {

@@ -145,7 +145,7 @@ func prometheusOperator(t *testing.T) {
 	if out, err := shared.Kubectl(t.Context(), "", "apply", "--server-side", "-f", file); err != nil {
 		t.Fatalf("%s, %v", out, err)
 	}
-	if out, err := shared.Kubectl(t.Context(), "", "wait", "--for", "condition=Established", "--timeout", "60s", "crd/servicemonitors.monitoring.coreos.com"); err != nil {
+	if out, err := shared.Kubectl(t.Context(), "", "wait", "--for", "condition=Established", "--timeout", "3m", "crd/servicemonitors.monitoring.coreos.com"); err != nil {
 		t.Fatalf("%s, %v", out, err)
 	}
 }

@@ -3,6 +3,7 @@ package deploy
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -206,7 +207,15 @@ func (r *reader) curl(t *testing.T, command string) string {
 	if strings.Contains(command, "$ALICE") {
 		token = r.idp.Mint(tokentest.Claims{"aud": "items", "scope": "items:read"})
 	}
-	_, body := r.gate.ask(t, "/items", token)
+	var body string
+	eventually(t, func() error { // a busy machine
+		status, text := r.gate.ask(t, "/items", token)
+		if status == http.StatusServiceUnavailable {
+			return fmt.Errorf("%d %s", status, text)
+		}
+		body = text
+		return nil
+	})
 	return body
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long anything may take: these are real processes, on a machine that may be busy.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // gate is an Envoy before a backend that shows what reached it.
 type gate struct {

@@ -39,7 +39,7 @@ func run(m *testing.M) int {
 	if _, err := shared.Kubectl(context.Background(), "", "apply", "--server-side", "-f", "../../deploy/crds"); err != nil {
 		panic(err)
 	}
-	if _, err := shared.Kubectl(context.Background(), "", "wait", "--for", "condition=Established", "--timeout", "30s", "crd/authpolicies.usher.dev", "crd/identityproviders.usher.dev"); err != nil {
+	if _, err := shared.Kubectl(context.Background(), "", "wait", "--for", "condition=Established", "--timeout", "3m", "crd/authpolicies.usher.dev", "crd/identityproviders.usher.dev"); err != nil {
 		panic(err)
 	}
 	return m.Run()

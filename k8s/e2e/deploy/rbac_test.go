@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -57,9 +58,12 @@ var barred = []string{
 func checkRights(t *testing.T, account, namespace string, does, doesNot []string) {
 	t.Helper()
 	for _, do := range does {
-		if !(right{do, namespace}).has(t, account) {
-			t.Errorf("in %s it cannot %s", namespace, do)
-		}
+		eventually(t, func() error { // the API server goes by what it watches, a moment behind what is stored
+			if !(right{do, namespace}).has(t, account) {
+				return fmt.Errorf("in %s it cannot %s", namespace, do)
+			}
+			return nil
+		})
 	}
 	for _, do := range doesNot {
 		if (right{do, namespace}).has(t, account) {

@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long anything may take: these are real processes, on a machine that may be busy.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // alone is the image where there is nothing else: no shell, no /etc, /proc, /dev or /tmp, and no right to write.
 func alone(t *testing.T, args ...string) container.Container {
