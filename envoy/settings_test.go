@@ -134,7 +134,7 @@ func TestSettingsFollowTheOptions(t *testing.T) {
 		hosts + "0.name":    "agents",
 		hosts + "1.name":    "orders",
 		hosts + "1.domains": "[orders.example.com *.shop.example.com]",
-		hosts + "1.typed_per_filter_config.envoy/filters/http/ext_authz.check_settings": "map[disable_request_body_buffering:true]",
+		hosts + "1.typed_per_filter_config.envoy/filters/http/ext_authz.check_settings": "map[context_extensions:map[body:unsent] disable_request_body_buffering:true]",
 		hosts + "1.routes.1": "<nil>", // no websocket
 		hosts + "2.domains":  "[*]",
 		hosts + "3":          "<nil>", // neither the Shadow policy nor the one without hosts

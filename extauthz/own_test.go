@@ -140,6 +140,37 @@ func TestA_body_that_was_cut_off_is_413_where_it_is_needed(t *testing.T) {
 	}
 }
 
+// Envoy sends no bodies where its configuration says that no policy needs one, and takes content-length out of a request whose
+// Connection names it.
+func TestA_body_that_Envoy_does_not_send_is_not_taken_for_none(t *testing.T) {
+	m := newMinter(t, "ES256")
+	s := ownServer(t, m, newShop(t, 0))
+	token := m.mint(t, map[string]any{"scope": ""})
+	for _, c := range []struct {
+		method, path string
+		length       []string
+		want         int
+	}{
+		{"POST", "/orders", nil, 503},
+		{"POST", "/refunds", nil, 503},
+		{"POST", "/roots", []string{"16"}, 503},
+		{"POST", "/roots", []string{"0", "0"}, 503},
+		{"POST", "/roots", []string{"0"}, 200},
+		{"POST", "/uploads", nil, 200},
+		{"GET", "/orders/1", nil, 200},
+	} {
+		check := asks(token, c.method, c.path, "")
+		check.Attributes.ContextExtensions = map[string]string{"body": "unsent"}
+		list := check.GetAttributes().GetRequest().GetHttp().GetHeaderMap()
+		for _, value := range c.length {
+			list.Headers = append(list.Headers, &corev3.HeaderValue{Key: "content-length", RawValue: []byte(value)})
+		}
+		if got := statusOf(do(t, s, check)); got != c.want {
+			t.Errorf("%s %s with content-length %q: %d, want %d", c.method, c.path, c.length, got, c.want)
+		}
+	}
+}
+
 func TestStamps_stand_where_stampAt_says(t *testing.T) {
 	m := newMinter(t, "ES256")
 	s := ownServer(t, m, newShop(t, 0))

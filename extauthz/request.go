@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -215,6 +216,14 @@ func unhex(c byte) int {
 	return -1
 }
 
+// errUnsent refuses a request whose body counts, but whose Envoy was configured for a policy that needed none. That there is one
+// cannot be told from the headers: HTTP/2 needs no content-length, and Envoy takes out of a request whatever its Connection names
+// (RFC 9110, section 7.6.1).
+var errUnsent = &policy.Refusal{
+	Outcome: policy.Unavailable, Detail: "The gate does not see the body.",
+	Err: errors.New("Envoy sends no bodies for this host, as no policy needed one when its configuration was written: write it again with usher envoy"),
+}
+
 // body returns the whole body for a route that needs it, at most so many bytes. One that Envoy cut off, did not send, or
 // that is encoded cannot be decided on.
 func (r *request) body(most int) (string, error) {
@@ -222,6 +231,9 @@ func (r *request) body(most int) (string, error) {
 		return "", badRequest("The check carries its body in two forms.")
 	}
 	body := cmp.Or(r.rawBody, r.bodyText)
+	if r.unsent && !slices.Equal(r.headers.contentLength, []string{"0"}) {
+		return "", errUnsent
+	}
 	tooLarge := &policy.Refusal{Outcome: policy.TooLarge, Detail: "The body is larger than the gate reads.", Err: errors.New("body cut off by Envoy")}
 	if len(body) > most {
 		return "", tooLarge

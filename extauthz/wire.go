@@ -27,6 +27,7 @@ type message struct {
 	rawBody   string
 	source    string // the peer's address, if it is a socket's
 	policy    string // named by context_extensions
+	unsent    bool   // context_extensions say that Envoy sends no bodies
 	headers   headers
 
 	certificateText string // the peer's, as it was sent

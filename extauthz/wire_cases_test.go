@@ -35,7 +35,7 @@ func fromEnvoy() string {
 	a.Source, a.Destination = peer("203.0.113.9", 51514), peer("10.0.0.7", 8443)
 	a.Request.Time = &timestamppb.Timestamp{Seconds: 1700000000, Nanos: 5}
 	a.Request.Http.Size, a.Request.Http.RawBody = -1, []byte("\xff{}")
-	a.ContextExtensions = map[string]string{"policy": "api", "other": "x"}
+	a.ContextExtensions = map[string]string{"policy": "api", "body": "unsent", "other": "x"}
 	a.MetadataContext, a.RouteMetadataContext = &corev3.Metadata{}, &corev3.Metadata{}
 	a.TlsSession = &authv3.AttributeContext_TLSSession{Sni: "api.test"}
 	return wireText(c)
@@ -95,6 +95,7 @@ var nasty = map[string]string{
 	"a name in two entries":        inHTTP(part(3, part(1, "a")+part(2, "1")) + part(3, part(1, "a")+part(2, "2"))),
 	"a name, then without a value": inHTTP(part(3, part(1, "a")+part(2, "1")) + part(3, part(1, "a"))),
 	"a policy in two entries":      part(1, part(10, part(1, "policy")+part(2, "a"))+part(10, part(1, "policy")+part(2, "b"))),
+	"a body in two entries":        part(1, part(10, part(1, "body")+part(2, "unsent"))+part(10, part(1, "body")+part(2, "b"))),
 	"an unknown field in an entry": inHTTP(part(3, part(1, "a")+part(2, "1")+part(9, "x"))),
 	"a number for an entry's name": inHTTP(part(3, numeral(1, 7)+part(2, "1"))),
 	"field 0 in an entry":          inHTTP(part(3, "\x02\x00")),
@@ -218,7 +219,7 @@ func (e *entropy) field(number int, kind string) string {
 	case 4:
 		return part(1000*number, "x")
 	}
-	texts := []string{"", "a", "policy", "GET", "/a", "authorization", "dpop", "x-request-id", "Content-Length", "é", "\xff"}
+	texts := []string{"", "a", "policy", "body", "unsent", "GET", "/a", "authorization", "dpop", "x-request-id", "Content-Length", "é", "\xff"}
 	switch kind {
 	case "number":
 		return numeral(number, 1<<(e.below(64))-1)

@@ -25,7 +25,7 @@ func asGenerated(text string) (message, error) {
 	m := message{
 		http: http != nil, method: http.GetMethod(), target: http.GetPath(), authority: http.GetHost(), scheme: http.GetScheme(),
 		bodyText: http.GetBody(), rawBody: string(http.GetRawBody()), source: attrs.GetSource().GetAddress().GetSocketAddress().GetAddress(),
-		policy: attrs.GetContextExtensions()["policy"], certificateText: attrs.GetSource().GetCertificate(),
+		policy: attrs.GetContextExtensions()["policy"], unsent: attrs.GetContextExtensions()["body"] == "unsent", certificateText: attrs.GetSource().GetCertificate(),
 	}
 	for _, h := range http.GetHeaderMap().GetHeaders() {
 		value := h.GetValue()
@@ -70,6 +70,9 @@ func sameReading(t *testing.T, text string) (byHand bool) {
 		if f.got != f.want {
 			t.Fatalf("%x: %s is %q, and the generated decoder has %q", text, f.name, f.got, f.want)
 		}
+	}
+	if got.unsent != want.unsent {
+		t.Fatalf("%x: the body is unsent: %v, and the generated decoder has %v", text, got.unsent, want.unsent)
 	}
 	if got.http != want.http || !maps.Equal(got.headers.joined, want.headers.joined) {
 		t.Fatalf("%x: HTTP %v, headers %q, and the generated decoder has %v, %q", text, got.http, got.headers.joined, want.http, want.headers.joined)

@@ -89,8 +89,12 @@ func (m *message) attributes(s string) bool {
 			return first(&request) && m.request(content)
 		case 10<<3 | sized: // context_extensions
 			name, value, ok := readEntry(content)
-			if ok && name == "policy" {
+			switch {
+			case !ok:
+			case name == "policy":
 				m.policy = value
+			case name == "body":
+				m.unsent = value == "unsent"
 			}
 			return ok
 		case 11<<3 | sized, 13<<3 | sized: // metadata_context, route_metadata_context: Envoy writes them though they are empty

@@ -2,12 +2,15 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/usher-authz/usher/envoy/e2e/stack"
+	"github.com/usher-authz/usher/extauthz/attacktest"
 )
 
 // The limit of a body that Usher reads, and that the generated bootstrap sets: 4 MiB.
@@ -125,5 +128,106 @@ func TestABodyThatCouldBeReadTwoWaysIsRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// payments is a policy that decides without the body, and one that decides by it.
+const payments = `
+apiVersion: usher.dev/v1alpha1
+kind: IdentityProvider
+metadata: {name: company}
+spec: {issuer: ISSUER, allowHTTP: true, audiences: [langgraph]}
+---
+apiVersion: usher.dev/v1alpha1
+kind: AuthPolicy
+metadata: {name: payments}
+spec:
+  hosts: ["127.0.0.1"]
+  providers: [company]
+  backend: {url: BACKEND}
+  api: {routes: [{method: GET, path: /ok, public: true}, {method: POST, path: /payments, on: "payments:create"}]}
+  rules: [{on: payments, allow: "ALLOW"}]
+`
+
+// A policy may change without Envoy's configuration. Where that sends no bodies, and the policy then needs one, nothing but the
+// configuration says that there may be one: HTTP/2 needs no content-length, and Envoy takes out what Connection names.
+func TestABodyThatEnvoyDoesNotSendIsNotTakenForNone(t *testing.T) {
+	ctx := begin(t)
+	manifest := func(allow string) string {
+		return strings.NewReplacer("ISSUER", parts.Issuer, "BACKEND", recorded.URL, "ALLOW", allow).Replace(payments)
+	}
+	g, err := parts.NewGateWith(ctx, "unsent", manifest("true"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Usher.Stop)
+	t.Cleanup(g.Envoy.Stop)
+	overHTTP2 := &http.Transport{Protocols: &http.Protocols{}}
+	overHTTP2.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(overHTTP2.CloseIdleConnections)
+	tries := map[string]func(mark string) (int, error){
+		"HTTP/2": func(mark string) (int, error) {
+			body := struct{ io.Reader }{strings.NewReader(`{"amount":1000}`)} // of a length that net/http does not know
+			request, err := http.NewRequestWithContext(ctx, http.MethodPost, g.URL+"/payments", body)
+			if err != nil {
+				return 0, err
+			}
+			request.Header = marking(mark)
+			request.Header.Set("Authorization", "Bearer "+bob)
+			response, err := overHTTP2.RoundTrip(request)
+			if err != nil {
+				return 0, err
+			}
+			return response.StatusCode, response.Body.Close()
+		},
+	}
+	for name, rest := range map[string]string{
+		"a length":                      "Content-Length: 15\r\n\r\n{\"amount\":1000}",
+		"a length that is taken out":    "Content-Length: 15\r\nConnection: content-length\r\n\r\n{\"amount\":1000}",
+		"chunks":                        "Transfer-Encoding: chunked\r\n\r\nf\r\n{\"amount\":1000}\r\n0\r\n\r\n",
+		"chunks that nobody is told of": "Transfer-Encoding: chunked\r\nConnection: transfer-encoding\r\n\r\nf\r\n{\"amount\":1000}\r\n0\r\n\r\n",
+	} {
+		tries[name] = func(mark string) (int, error) {
+			raw := "POST /payments HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + bob + "\r\n" + marker + ": " + mark + "\r\n" + rest
+			o, err := send(ctx, g.Address, nil, attacktest.Shot{Raw: []byte(raw)})
+			return o.Status, err
+		}
+	}
+	for name, try := range tries {
+		mark := t.Name() + " before " + name
+		if _, err := try(mark); err != nil {
+			t.Fatal(err)
+		}
+		if got := recorded.marked(mark); len(got) != 1 || string(got[0].body) != `{"amount":1000}` {
+			t.Errorf("%s: the backend got %d requests while no body was needed", name, len(got))
+		}
+	}
+
+	const small = "!has(value.body) || !has(value.body.amount) || value.body.amount < 100"
+	if err := os.WriteFile(g.Manifest, []byte(manifest(small)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = stack.Poll(ctx, func() error {
+		if status, err := tries["a length"](t.Name()); status != http.StatusServiceUnavailable {
+			return fmt.Errorf("the changed policy is not in force: %d, %w", status, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, try := range tries {
+		mark := t.Name() + " after " + name
+		if status, err := try(mark); status != http.StatusServiceUnavailable {
+			t.Errorf("%s: %d, want 503: %v", name, status, err)
+		}
+		if got := recorded.marked(mark); len(got) > 0 {
+			t.Errorf("%s: the backend got it", name)
+		}
+	}
+	mark := t.Name() + " nothing, and a content-length that says so"
+	want(ctx, t, g, http.StatusNotFound, call{method: "POST", path: "/payments", token: bob, header: marking(mark)})
+	if got := recorded.marked(mark); len(got) != 1 {
+		t.Errorf("the backend got %d requests of no body", len(got))
 	}
 }
