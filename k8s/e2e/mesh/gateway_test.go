@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -169,5 +170,66 @@ spec:
 	found := g.want(t, 200, call{method: "POST", path: "/threads/search", token: bob, body: `{"limit": 1000}`})
 	if strings.Contains(found.body, "alice") {
 		t.Errorf("Bob finds what is Alice's: %.300s", found.body)
+	}
+}
+
+// A route of another namespace, whose own SecurityPolicy would replace the check, is not attached; with a listener that takes it, it is
+// a way past Usher, as docs/envoy-gateway.md says.
+func TestEnvoyGatewayTakesNoRoutesOfOtherNamespaces(t *testing.T) {
+	const theirs = `---
+apiVersion: v1
+kind: Service
+metadata: {name: theirs, namespace: other}
+spec: {clusterIP: 10.0.0.3, ports: [{name: http, port: 8000}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: theirs, namespace: other}
+spec:
+  parentRefs: [{name: usher, namespace: gate}]
+  hostnames: [agents.example.com]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /threads}}]
+    backendRefs: [{name: theirs, port: 8000}]
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: SecurityPolicy
+metadata: {name: theirs, namespace: other}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: theirs}]
+  cors: {allowOrigins: ["https://other.example.com"]}
+`
+	all := objects(t)
+	open := strings.Replace(all, "namespaces: {from: Same}", "namespaces: {from: All}", 1)
+	if open == all {
+		t.Fatal("the listener does not say whose routes it takes")
+	}
+	for _, c := range []struct {
+		name, objects     string
+		attached, checked int
+	}{{"as it is written", all, 0, 0}, {"with a listener that takes all", open, 1, 0}} {
+		tr, err := translate(t.Context(), t.TempDir(), inCluster+c.objects+theirs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attached, checked := 0, 0
+		for _, config := range tr.Routes {
+			for _, host := range list(config["virtualHosts"]) {
+				for _, r := range list(at(host, "routes")) {
+					if !strings.Contains(fmt.Sprint(at(r, "name")), "/other/") {
+						continue
+					}
+					attached++
+					for filter := range object(at(r, "typedPerFilterConfig")) {
+						if strings.Contains(filter, "ext_authz") {
+							checked++
+						}
+					}
+				}
+			}
+		}
+		if attached != c.attached || checked != c.checked {
+			t.Errorf("%s: %d routes of another namespace are attached, %d of them checked; want %d and %d", c.name, attached, checked, c.attached, c.checked)
+		}
 	}
 }
