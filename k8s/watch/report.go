@@ -3,17 +3,12 @@ package watch
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"os"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
-	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,18 +18,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/usher-authz/usher/extauthz/token"
-	"github.com/usher-authz/usher/k8s/api/v1alpha1"
 	"github.com/usher-authz/usher/policy"
 )
 
-const (
-	writesPerSecond = 100
-	eventsPerSecond = 20
-	// eventsWaiting bounds the events that wait to be written; past that they are left out, as conditions say the same.
-	eventsWaiting = 1000
-	// maxNote bounds what an event says, in bytes (events.k8s.io).
-	maxNote = 1024
-)
+const writesPerSecond = 100
 
 // status writes conditions and events, in the replica that is elected.
 type status struct {
@@ -120,8 +107,8 @@ func (s *status) run(ctx context.Context) {
 	}
 }
 
-// write writes what is not settled: first of the objects that are not good, as somebody waits for that. It begins anew when
-// there is something new.
+// write writes what is not settled, of each namespace one object in turn: who changes objects all the time must keep nobody else
+// waiting. It begins anew when there is something new and each namespace had its turn.
 func (s *status) write(ctx context.Context) {
 	s.mu.Lock()
 	verdicts, refused, version, objects := s.verdicts, s.refused, s.version, s.store
@@ -131,52 +118,76 @@ func (s *status) write(ctx context.Context) {
 			delete(s.settled, file)
 		}
 	}
+	barred := map[[2]string]bool{} // kinds and namespaces of which no status may be written
+	for queues := s.unsettled(verdicts, refused, objects); len(queues) > 0; {
+		for namespace, queue := range queues {
+			if queues[namespace] = queue[1:]; len(queue) == 1 {
+				delete(queues, namespace)
+			}
+			next := queue[0]
+			of := [2]string{next.current.GetKind(), namespace}
+			if barred[of] || objects.get(next.file) != next.current {
+				continue
+			}
+			if ctx.Err() != nil || !s.lease.held() {
+				return
+			}
+			err := s.writeOne(ctx, next.current, next.wanted)
+			switch {
+			case err == nil:
+				s.settled[next.file] = settled{in: next.current, wanted: next.wanted}
+			case apierrors.IsForbidden(err):
+				barred[of] = true // said once, by the observer of requests
+			case apierrors.IsConflict(err), apierrors.IsNotFound(err), ctx.Err() != nil: // it changed; that comes here too
+			case s.settled[next.file].wrong != err.Error():
+				s.settled[next.file] = settled{wrong: err.Error()}
+				s.log.Warn("a status cannot be written", zap.String("object", next.file), zap.Error(err))
+			}
+		}
+		s.mu.Lock()
+		newer := s.version != version
+		s.mu.Unlock()
+		if newer {
+			s.again()
+			return
+		}
+	}
+}
+
+// unwritten is an object of which something else is to be said than what stands in its status.
+type unwritten struct {
+	file    string
+	current *unstructured.Unstructured
+	wanted  []metav1.Condition
+}
+
+// unsettled are those by namespace, first the objects that are not good, as somebody waits for that.
+func (s *status) unsettled(verdicts map[string]verdict, refused policy.Problems, objects *store) map[string][]unwritten {
 	var health map[string]token.Status
 	if s.health != nil {
 		if health = s.health(); health == nil {
 			health = map[string]token.Status{}
 		}
 	}
-	barred := map[[2]string]bool{} // kinds and namespaces of which no status may be written
+	out := map[string][]unwritten{}
 	for _, good := range []bool{false, true} {
 		for file, v := range verdicts {
 			if v.good() != good {
 				continue
 			}
 			current := objects.get(file)
-			of := [2]string{v.source.GetKind(), v.source.GetNamespace()}
 			// A newer one will be judged by itself.
-			if current == nil || barred[of] || current.GetUID() != v.source.GetUID() || current.Object["spec"] != v.source.Object["spec"] {
+			if current == nil || current.GetUID() != v.source.GetUID() || current.Object["spec"] != v.source.Object["spec"] {
 				continue
 			}
 			wanted := v.conditions(refused, health)
-			was := s.settled[file]
-			if was.in == current && reflect.DeepEqual(was.wanted, wanted) {
+			if was := s.settled[file]; was.in == current && reflect.DeepEqual(was.wanted, wanted) {
 				continue
 			}
-			if ctx.Err() != nil || !s.lease.held() {
-				return
-			}
-			err := s.writeOne(ctx, current, wanted)
-			switch {
-			case err == nil:
-				s.settled[file] = settled{in: current, wanted: wanted}
-			case apierrors.IsForbidden(err):
-				barred[of] = true // said once, by the observer of requests
-			case apierrors.IsConflict(err), apierrors.IsNotFound(err), ctx.Err() != nil: // it changed; that comes here too
-			case was.wrong != err.Error():
-				s.settled[file] = settled{wrong: err.Error()}
-				s.log.Warn("a status cannot be written", zap.String("object", file), zap.Error(err))
-			}
-			s.mu.Lock()
-			newer := s.version != version
-			s.mu.Unlock()
-			if newer {
-				s.again()
-				return
-			}
+			out[current.GetNamespace()] = append(out[current.GetNamespace()], unwritten{file, current, wanted})
 		}
 	}
+	return out
 }
 
 func (s *status) again() {
@@ -230,61 +241,4 @@ func conditionsOf(u *unstructured.Unstructured) []metav1.Condition {
 		}
 	}
 	return out
-}
-
-// reporter writes events, one after the other: they are for people, and nothing waits for them.
-type reporter struct {
-	client   client.Client
-	instance string
-	waiting  chan *eventsv1.Event
-}
-
-func newReporter(w *Watcher) (*reporter, error) {
-	c, err := newClient(w.Config, eventsPerSecond)
-	if err != nil {
-		return nil, err
-	}
-	host, err := os.Hostname()
-	if err != nil || host == "" {
-		host = "usher"
-	}
-	return &reporter{client: c, instance: cut(host, 128), waiting: make(chan *eventsv1.Event, eventsWaiting)}, nil
-}
-
-func (r *reporter) run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e := <-r.waiting:
-			_ = r.client.Create(ctx, e) // the observer of requests says what is wrong
-		}
-	}
-}
-
-// tell reports that Accepted changed, or its message.
-func (r *reporter) tell(of *unstructured.Unstructured, before, after []metav1.Condition) {
-	was, is := meta.FindStatusCondition(before, v1alpha1.ConditionAccepted), meta.FindStatusCondition(after, v1alpha1.ConditionAccepted)
-	if is == nil || was != nil && was.Status == is.Status && was.Message == is.Message {
-		return
-	}
-	kind := corev1.EventTypeNormal
-	if is.Status != metav1.ConditionTrue {
-		kind = corev1.EventTypeWarning
-	}
-	now := metav1.NowMicro()
-	name := strings.TrimRight(of.GetName()[:min(len(of.GetName()), 200)], ".-") // with the time it must remain a name
-	e := &eventsv1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: of.GetNamespace(), Name: fmt.Sprintf("%s.%x", name, now.UnixNano())},
-		EventTime:  now, ReportingController: v1alpha1.Group + "/usher", ReportingInstance: r.instance,
-		Action: "Judge", Reason: is.Reason, Type: kind, Note: cut(is.Message, maxNote),
-		Regarding: corev1.ObjectReference{
-			APIVersion: of.GetAPIVersion(), Kind: of.GetKind(), Namespace: of.GetNamespace(), Name: of.GetName(),
-			UID: of.GetUID(), ResourceVersion: of.GetResourceVersion(),
-		},
-	}
-	select {
-	case r.waiting <- e:
-	default:
-	}
 }
