@@ -37,14 +37,18 @@ func control(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// metadata are where clouds tell a machine its credentials, beside the link-local 169.254.169.254.
+// metadata are where clouds tell a machine its credentials, beside the link-local addresses (169.254.0.0/16, fe80::/10): as the
+// clouds' own pages have it, and cloud-init's of its data sources.
 var metadata = []netip.Addr{
 	netip.MustParseAddr("fd00:ec2::254"),      // Amazon
 	netip.MustParseAddr("fd00:ec2::23"),       // Amazon, of a pod
 	netip.MustParseAddr("fd20:ce::254"),       // Google
 	netip.MustParseAddr("168.63.129.16"),      // Azure
 	netip.MustParseAddr("100.100.100.200"),    // Alibaba
+	netip.MustParseAddr("fd00:100::100:200"),  // Alibaba
+	netip.MustParseAddr("fd00:a9fe:a9fe::1"),  // Linode
 	netip.MustParseAddr("fd00:c1::a9fe:a9fe"), // Oracle
+	netip.MustParseAddr("192.0.0.192"),        // Oracle Cloud Infrastructure Classic
 	netip.MustParseAddr("fd00:42::42"),        // Scaleway
 }
 

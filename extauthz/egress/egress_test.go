@@ -20,7 +20,8 @@ func TestRefused(t *testing.T) {
 		"169.254.169.254": "link-local", "169.254.0.1": "link-local", "fe80::1": "link-local", "fe80::1%eth0": "link-local", "::ffff:169.254.169.254": "link-local", "64:ff9b::a9fe:a9fe": "link-local",
 		"224.0.0.1": "multicast", "ff02::1": "multicast", "255.255.255.255": "multicast",
 		"fd00:ec2::254": "metadata", "fd20:ce::254": "metadata", "168.63.129.16": "metadata", "100.100.100.200": "metadata",
-		"fd00:ec2::23": "metadata", "fd00:c1::a9fe:a9fe": "metadata", "fd00:42::42": "metadata",
+		"fd00:ec2::23": "metadata", "fd00:c1::a9fe:a9fe": "metadata", "fd00:42::42": "metadata", "192.0.0.192": "metadata",
+		"fd00:a9fe:a9fe::1": "metadata", "fd00:100::100:200": "metadata",
 		"10.1.2.3": "Usher's own", "::ffff:10.1.2.3": "Usher's own", "2001:db8::7": "Usher's own",
 		"10.1.2.4": "", "192.168.1.1": "", "172.16.0.1": "", "1.1.1.1": "", "2001:db8::8": "", "fd00::1": "", "64:ff9b::a01:204": "",
 	} {
