@@ -207,17 +207,9 @@ func (c *compiler) unknownProvider(o *Object, name string, at policy.Position) {
 	known := c.names(v1alpha1.KindIdentityProvider, o.Namespace)
 	hint := didYouMean(name, known)
 	if hint == "" && len(known) == 0 {
-		hint = served("an IdentityProvider", at)
+		hint = "an IdentityProvider in the same namespace"
 	}
 	c.unresolved(at, fmt.Sprintf("found unknown provider %q", name), oneOf(known), hint)
-}
-
-// served says where what an object refers to would be found.
-func served(what string, at policy.Position) string {
-	if at.Stored {
-		return what + " in the same namespace"
-	}
-	return what + " in the same files and the same namespace"
 }
 
 func allPublic(api policy.APISource) bool {

@@ -91,7 +91,7 @@ func (c *compiler) configMapDocument(o *Object, ref v1alpha1.ConfigMapKeyRef) *O
 		case !c.unread:
 			hint := didYouMean(ref.Name, c.names(v1alpha1.KindConfigMap, o.Namespace))
 			if hint == "" {
-				hint = served("a ConfigMap", at) + " serves it"
+				hint = "a ConfigMap in the same namespace serves it"
 			}
 			c.unresolved(at, fmt.Sprintf("found no ConfigMap %q", ref.Name), "a ConfigMap with key "+ref.Key, hint)
 		}

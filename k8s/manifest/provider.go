@@ -117,7 +117,7 @@ func (c *compiler) secret(o *Object, ref v1alpha1.SecretKeyRef, defaultKey strin
 		case !c.unread:
 			hint := didYouMean(ref.Name, c.names(v1alpha1.KindSecret, o.Namespace))
 			if hint == "" {
-				hint = served("a Secret", at) + " serves it"
+				hint = "a Secret in the same namespace serves it"
 			}
 			c.unresolved(at, fmt.Sprintf("found no Secret %q", ref.Name), "a Secret with key "+ref.Key, hint)
 		}
