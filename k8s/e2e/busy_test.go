@@ -74,6 +74,10 @@ func TestATenantWhoChangesObjectsAllTheTime(t *testing.T) {
 			}
 			return nil
 		})
-		t.Logf("in force after %v, said after %v, of %d changes", served, time.Since(begin), changes.Load()-before)
+		meanwhile := changes.Load() - before
+		t.Logf("in force after %v, said after %v, of %d changes", served, time.Since(begin), meanwhile)
+		if meanwhile == 0 {
+			t.Error("the tenant changed nothing meanwhile")
+		}
 	}
 }
