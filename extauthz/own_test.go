@@ -149,24 +149,28 @@ func TestA_body_that_Envoy_does_not_send_is_not_taken_for_none(t *testing.T) {
 	for _, c := range []struct {
 		method, path string
 		length       []string
+		said         string
 		want         int
 	}{
-		{"POST", "/orders", nil, 503},
-		{"POST", "/refunds", nil, 503},
-		{"POST", "/roots", []string{"16"}, 503},
-		{"POST", "/roots", []string{"0", "0"}, 503},
-		{"POST", "/roots", []string{"0"}, 200},
-		{"POST", "/uploads", nil, 200},
-		{"GET", "/orders/1", nil, 200},
+		{"POST", "/orders", nil, "unsent", 503},
+		{"POST", "/refunds", nil, "unsent", 503},
+		{"POST", "/roots", nil, "Unsent", 503},
+		{"POST", "/roots", nil, "", 503},
+		{"POST", "/roots", nil, "sent", 200},
+		{"POST", "/roots", []string{"16"}, "unsent", 503},
+		{"POST", "/roots", []string{"0", "0"}, "unsent", 503},
+		{"POST", "/roots", []string{"0"}, "unsent", 200},
+		{"POST", "/uploads", nil, "unsent", 200},
+		{"GET", "/orders/1", nil, "unsent", 200},
 	} {
 		check := asks(token, c.method, c.path, "")
-		check.Attributes.ContextExtensions = map[string]string{"body": "unsent"}
+		check.Attributes.ContextExtensions = map[string]string{"body": c.said}
 		list := check.GetAttributes().GetRequest().GetHttp().GetHeaderMap()
 		for _, value := range c.length {
 			list.Headers = append(list.Headers, &corev3.HeaderValue{Key: "content-length", RawValue: []byte(value)})
 		}
 		if got := statusOf(do(t, s, check)); got != c.want {
-			t.Errorf("%s %s with content-length %q: %d, want %d", c.method, c.path, c.length, got, c.want)
+			t.Errorf("%s %s with content-length %q, body %q: %d, want %d", c.method, c.path, c.length, c.said, got, c.want)
 		}
 	}
 }

@@ -95,7 +95,7 @@ var nasty = map[string]string{
 	"a name in two entries":        inHTTP(part(3, part(1, "a")+part(2, "1")) + part(3, part(1, "a")+part(2, "2"))),
 	"a name, then without a value": inHTTP(part(3, part(1, "a")+part(2, "1")) + part(3, part(1, "a"))),
 	"a policy in two entries":      part(1, part(10, part(1, "policy")+part(2, "a"))+part(10, part(1, "policy")+part(2, "b"))),
-	"a body in two entries":        part(1, part(10, part(1, "body")+part(2, "unsent"))+part(10, part(1, "body")+part(2, "b"))),
+	"a body in two entries":        part(1, part(10, part(1, "body")+part(2, "unsent"))+part(10, part(1, "body")+part(2, "sent"))),
 	"an unknown field in an entry": inHTTP(part(3, part(1, "a")+part(2, "1")+part(9, "x"))),
 	"a number for an entry's name": inHTTP(part(3, numeral(1, 7)+part(2, "1"))),
 	"field 0 in an entry":          inHTTP(part(3, "\x02\x00")),
@@ -219,7 +219,7 @@ func (e *entropy) field(number int, kind string) string {
 	case 4:
 		return part(1000*number, "x")
 	}
-	texts := []string{"", "a", "policy", "body", "unsent", "GET", "/a", "authorization", "dpop", "x-request-id", "Content-Length", "é", "\xff"}
+	texts := []string{"", "a", "policy", "body", "unsent", "sent", "GET", "/a", "authorization", "dpop", "x-request-id", "Content-Length", "é", "\xff"}
 	switch kind {
 	case "number":
 		return numeral(number, 1<<(e.below(64))-1)

@@ -25,7 +25,10 @@ func asGenerated(text string) (message, error) {
 	m := message{
 		http: http != nil, method: http.GetMethod(), target: http.GetPath(), authority: http.GetHost(), scheme: http.GetScheme(),
 		bodyText: http.GetBody(), rawBody: string(http.GetRawBody()), source: attrs.GetSource().GetAddress().GetSocketAddress().GetAddress(),
-		policy: attrs.GetContextExtensions()["policy"], unsent: attrs.GetContextExtensions()["body"] == "unsent", certificateText: attrs.GetSource().GetCertificate(),
+		policy: attrs.GetContextExtensions()["policy"], certificateText: attrs.GetSource().GetCertificate(),
+	}
+	if said, ok := attrs.GetContextExtensions()["body"]; ok {
+		m.unsent = said != "sent"
 	}
 	for _, h := range http.GetHeaderMap().GetHeaders() {
 		value := h.GetValue()

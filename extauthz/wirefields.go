@@ -94,7 +94,7 @@ func (m *message) attributes(s string) bool {
 			case name == "policy":
 				m.policy = value
 			case name == "body":
-				m.unsent = value == "unsent"
+				m.unsent = value != "sent" // a misspelt one too
 			}
 			return ok
 		case 11<<3 | sized, 13<<3 | sized: // metadata_context, route_metadata_context: Envoy writes them though they are empty

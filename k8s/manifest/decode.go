@@ -137,6 +137,7 @@ func (d *decoder) object(t policy.Tree, into reflect.Value) {
 	}
 }
 
+// isField reports whether a struct has a field of that JSON name.
 func isField(of reflect.Value, name string) bool {
 	fields := map[string]reflect.Value{}
 	if of.Kind() == reflect.Struct {
