@@ -118,6 +118,9 @@ func syntaxProblem(src *source, c chunk, err error, secret bool) policy.Problem 
 		hint = "a text that holds \": \" needs quotes; and the names of one object stand in one column"
 	case strings.Contains(text, "did not find expected key"), strings.Contains(text, "could not find expected ':'"):
 		hint = "look at the indentation and the quotes of this line and the one before"
+		if n := above(src.lines[c.first:line]); n > 0 {
+			hint += fmt.Sprintf("; by its indentation it belongs to line %d", c.first+n)
+		}
 	case strings.Contains(text, "cannot start any token"):
 		hint = "a text that starts with @, ` or % needs quotes"
 	case strings.Contains(text, "unknown anchor"):
@@ -150,6 +153,18 @@ func firstBroken(text string) int {
 			if err != nil {
 				break
 			}
+		}
+	}
+	return 0
+}
+
+// above returns the line, from 1, that the last one is indented below, 0 if there is none.
+func above(lines []string) int {
+	indent := func(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
+	for n := len(lines) - 1; n > 0; n-- {
+		text := strings.TrimSpace(lines[n-1])
+		if text != "" && text[0] != '#' && indent(lines[n-1]) < indent(lines[len(lines)-1]) {
+			return n
 		}
 	}
 	return 0
